@@ -1,0 +1,45 @@
+"""Every bound has a name here, and bounds that depend on each other say so in code.
+
+Operators change some of them by settings of the same name in lower case; none is unbounded.
+"""
+
+from typing import Final
+
+# A name of a model, a service or a topic: [a-z0-9][a-z0-9._-]{0,99}
+NAME_LENGTH_MAX: Final = 100
+
+CORRELATION_ID_BYTES_MAX: Final = 128
+
+# Kafka bounds a record, not its headers: a thousand tiny headers cost more to read than the body.
+HEADERS_MAX: Final = 64
+HEADER_VALUE_BYTES_MAX: Final = 4_096
+
+# A broker takes records of 1 MiB by default; headers and framing need the difference.
+RECORD_BYTES_MAX: Final = 1_048_588
+REQUEST_BYTES_MAX: Final = 1_000_000
+REPLY_BYTES_MAX: Final = 1_000_000
+assert REQUEST_BYTES_MAX + HEADERS_MAX * 512 < RECORD_BYTES_MAX
+
+REQUEST_ROWS_MAX: Final = 1_024
+
+# A JSON body becomes Python objects: x33 at worst for empty lists (measured), so depth and counts
+# are bounded beside the bytes.
+JSON_DEPTH_MAX: Final = 32
+TENSORS_MAX: Final = 64
+AXES_MAX: Final = 16
+
+# One batch: what the model runs on at once.
+BATCH_ROWS_MAX: Final = 256
+BATCH_BYTES_MAX: Final = 8_000_000
+assert REQUEST_BYTES_MAX <= BATCH_BYTES_MAX, "a request that is accepted must fit a batch"
+
+# What waits in a worker's memory: when it is full, partitions pause and polling goes on.
+QUEUE_ROWS_MAX: Final = 4 * BATCH_ROWS_MAX
+QUEUE_BYTES_MAX: Final = 4 * BATCH_BYTES_MAX
+assert QUEUE_ROWS_MAX >= REQUEST_ROWS_MAX, "a request that is accepted must fit the queue"
+assert QUEUE_BYTES_MAX >= 2 * BATCH_BYTES_MAX, "one batch runs while the next one gathers"
+
+FETCH_RECORDS_MAX: Final = 512
+
+# What one client awaits at the same time.
+PENDING_MAX: Final = 10_000

@@ -1,0 +1,70 @@
+"""What the processor asks of a model, whatever runs it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ondemand.contract.tensor import Datatype
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+"""Tensors by name. BYTES are object arrays of ``bytes``; everything else has its own dtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor that a model takes or gives. None in *shape* stands for an axis of any length."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        axes = ", ".join("any" if axis is None else str(axis) for axis in self.shape)
+        return f"{self.name}: {self.datatype}[{axes}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a model takes and gives.
+
+    Where *batched*, the first axis of every input and output counts rows: requests are concatenated
+    along it, run together and split again. Otherwise each request is run by itself.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    batched: bool
+
+
+class Model(Protocol):
+    """A loaded model. ``run`` may be called from any one thread at a time."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def signature(self) -> Signature: ...
+
+    @property
+    def finite_only(self) -> bool:
+        """Whether NaN and infinities in inputs are refused before the model runs."""
+
+    def run(self, inputs: Arrays) -> dict[str, Array]:
+        """Every output of the signature, for inputs that fit it (batched: with the same row count).
+
+        Raises ``ModelError`` where the model fails; the message may be shown to the caller.
+        """
+
+    def close(self) -> None: ...
+
+
+def rows_of(arrays: Arrays) -> int:
+    """The row count of a batched model's tensors: the length of their first axis."""
+    return int(np.shape(next(iter(arrays.values())))[0])

@@ -1,0 +1,185 @@
+"""What operators and services can set. Command line, then environment, then file, then default.
+
+Each field says what it means, its unit, why this default, and what it interacts with;
+``docs/settings.md`` is generated from here. ``load`` merges the sources and remembers where each
+value came from.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ondemand import limits
+
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseModel):
+    """What both sides share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kafka: str = Field(
+        default="127.0.0.1:9092",
+        pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$",
+        description="The broker's addresses, `HOST:PORT[,HOST:PORT…]`; any of them leads to all.",
+    )
+    kafka_options: dict[str, str] = Field(
+        default_factory=dict,
+        description="Options of the Kafka client library, by its own names, for what is not wrapped "
+        "here (TLS, SASL, buffers). Options that delivery depends on are refused.",
+    )
+    connect_timeout_seconds: PositiveSeconds = Field(
+        default=10.0, description="How long a start waits for the first answer of a broker."
+    )
+
+
+class WorkerSettings(Settings):
+    """How a worker takes, batches and answers."""
+
+    request_topic: str | None = Field(
+        default=None, description="The topic to read; by default `<model>.requests`."
+    )
+    dead_letter_topic: str | None = Field(
+        default=None,
+        description="Where unanswerable requests and model failures go; by default `<model>.dead-letters`.",
+    )
+    group: str | None = Field(
+        default=None, description="The consumer group; by default `ondemand.<model>`."
+    )
+    reply_topics: tuple[str, ...] = Field(
+        default=("*.replies",),
+        min_length=1,
+        description="Which topics a request may name for its reply; `*` stands for any characters. "
+        "Anything wider lets callers write, with the worker's rights, where they may not.",
+    )
+    dialects: tuple[Literal["native", "spring", "smallrye"], ...] = Field(
+        default=("native",),
+        min_length=1,
+        description="Whose header names are understood (docs/contract.md, Dialects).",
+    )
+    batch_rows_max: int = Field(
+        default=limits.BATCH_ROWS_MAX,
+        ge=1,
+        le=65_536,
+        description="Rows that the model runs on at once. More amortise the cost per call, and make "
+        "the last row wait for all the others.",
+    )
+    batch_bytes_max: int = Field(
+        default=limits.BATCH_BYTES_MAX,
+        ge=1_000,
+        description="Request bytes in one batch: what bounds the memory of a run.",
+    )
+    batch_wait_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="How long the first request of a batch waits for company while the model is "
+        "free. 0: not at all. Above 0 only for models whose cost per call dwarfs their cost per row.",
+    )
+    request_bytes_max: int = Field(
+        default=limits.REQUEST_BYTES_MAX,
+        ge=100,
+        description="Bytes of a request's body; above, it is answered `too-large` unparsed.",
+    )
+    request_rows_max: int = Field(
+        default=limits.REQUEST_ROWS_MAX,
+        ge=1,
+        description="Rows of one request; above, it is answered `too-large`.",
+    )
+    reply_bytes_max: int = Field(
+        default=limits.REPLY_BYTES_MAX,
+        ge=100,
+        description="Bytes of a reply's body; above, the request is answered `internal`. Must stay "
+        "below the reply topic's `max.message.bytes`.",
+    )
+    queue_rows_max: int = Field(
+        default=limits.QUEUE_ROWS_MAX,
+        ge=1,
+        description="Rows that wait in memory; above, partitions pause and polling goes on.",
+    )
+    queue_bytes_max: int = Field(
+        default=limits.QUEUE_BYTES_MAX,
+        ge=1_000,
+        description="Request bytes that wait in memory; above, partitions pause.",
+    )
+    default_deadline_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="For requests that name no deadline: this long after their record's timestamp "
+        "they are answered `deadline-exceeded` unrun. Off by default.",
+    )
+    commit_interval_seconds: PositiveSeconds = Field(
+        default=0.5,
+        description="How often finished offsets are committed in the background: the most work that "
+        "a crash repeats. Committing after each batch costs 5 to 10 ms a batch.",
+    )
+    drain_timeout_seconds: PositiveSeconds = Field(
+        default=10.0,
+        description="How long a stop or a rebalance waits for what is running to be answered. Keep "
+        "it below the orchestrator's grace period.",
+    )
+    session_timeout_seconds: PositiveSeconds = Field(
+        default=10.0, description="After this silence the broker gives the partitions to others."
+    )
+    model_threads: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="ONNX Runtime's threads in one run; by default the container's CPU quota.",
+    )
+    http: str = Field(
+        default="127.0.0.1:9464",
+        pattern=r"^([^\s]*:\d+|off)$",
+        description="Where `/livez`, `/readyz` and `/metrics` are served, `HOST:PORT`; `off` for "
+        "nowhere. Port 0 takes a free one.",
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Below this, nothing is logged."
+    )
+
+    @model_validator(mode="after")
+    def _relations(self) -> "WorkerSettings":
+        """Limits that depend on each other."""
+        relations = (
+            ("request_bytes_max", "batch_bytes_max", "a request that is accepted must fit a batch"),
+            ("batch_bytes_max", "queue_bytes_max", "a full batch must fit the queue"),
+            ("batch_rows_max", "queue_rows_max", "a full batch must fit the queue"),
+            ("request_rows_max", "queue_rows_max", "a request that is accepted must fit the queue"),
+        )
+        for smaller, larger, reason in relations:
+            low, high = getattr(self, smaller), getattr(self, larger)
+            if low > high:
+                raise ValueError(f"{smaller} ({low}) must not exceed {larger} ({high}): {reason}")
+        return self
+
+
+class ClientSettings(Settings):
+    """How a service sends requests and awaits replies."""
+
+    service: str = Field(
+        default="cli", description="The service's name; its replies come to `<service>.replies`."
+    )
+    reply_topic: str | None = Field(
+        default=None, description="The topic for replies; by default `<service>.replies`."
+    )
+    timeout_seconds: PositiveSeconds = Field(
+        default=5.0,
+        description="How long `predict` waits for a reply, counted from the acknowledged send. The "
+        "worker is told the deadline, so that it does not run what nobody awaits.",
+    )
+    send_timeout_seconds: PositiveSeconds = Field(
+        default=10.0, description="How long a send may take until it counts as not sent."
+    )
+    pending_max: int = Field(
+        default=limits.PENDING_MAX,
+        ge=1,
+        description="Predictions awaited at once; a further `predict` waits for a place.",
+    )
+    binary: bool = Field(
+        default=True,
+        description="Send tensors as bytes (784 floats cost 0.5 µs) rather than JSON (33 to 53 µs).",
+    )

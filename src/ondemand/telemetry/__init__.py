@@ -1,0 +1,1 @@
+"""What operators see: events in the log, metrics, and the health of one worker."""

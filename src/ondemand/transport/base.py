@@ -1,0 +1,118 @@
+"""The seams to the broker: two small protocols, one for each side.
+
+Whoever implements them passes one conformance suite (``ondemand.testing.conformance``). Foreign
+exceptions stop behind these seams: what comes out is a ``TransportError``, chained with ``from``.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from ondemand.contract.record import OutgoingRecord, Partition, Record
+from ondemand.errors import TransportError
+
+OnSettled = Callable[[TransportError | None], None]
+"""Called once for each ``publish``: None when the broker has acknowledged every record of it."""
+
+Positions = Mapping[Partition, int]
+"""The next offset to be read, for each partition: one past the last that is finished."""
+
+
+class RebalanceListener(Protocol):
+    """What a worker does when its partitions change. Called inside ``fetch`` or ``close``."""
+
+    def on_assigned(self, partitions: Collection[Partition]) -> None:
+        """These partitions are now read here."""
+
+    def on_revoked(self, partitions: Collection[Partition]) -> None:
+        """These go to another worker when this returns: the last moment to settle and to commit."""
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """These already belong to another worker: forget them and commit nothing."""
+
+
+class WorkerTransport(Protocol):
+    """The broker as a worker sees it: read requests, write replies, move offsets.
+
+    All methods belong to the intake thread but ``publish``, which any thread may call.
+    """
+
+    commits_each_batch: bool
+    """True where a batch's replies and offsets become visible together (exactly-once): then every
+    batch is followed by ``commit``. Otherwise commits may come later, and in the background."""
+
+    def subscribe(self, topic: str, listener: RebalanceListener) -> None:
+        """Join the worker's consumer group and read *topic*; partitions come to *listener*.
+
+        Raises ``ConfigurationError`` where the topic is not there or the broker is not reachable.
+        """
+
+    def fetch(self, records_max: int, timeout_seconds: float) -> Sequence[Record]:
+        """Wait for at most *timeout_seconds* for a first record, then return what is there.
+
+        Possibly nothing, never more than *records_max*, each partition's records in order. Must be
+        called at least every ``max_poll_interval``: this is also what keeps the group membership
+        alive, and where the listener is called. Raises ``TransportError`` only for errors that do
+        not heal by themselves; others are logged and retried.
+        """
+
+    def publish(self, records: Sequence[OutgoingRecord], on_settled: OnSettled) -> None:
+        """Hand *records* to the broker and return; *on_settled* is called later, once.
+
+        The call comes from ``serve`` (or ``fetch``, ``commit``, ``close``), in the intake thread.
+        Thread-safe. Records of one partition keep their order. An empty sequence settles too.
+        Waits only where the send buffer is full.
+        """
+
+    def serve(self, timeout_seconds: float = 0.0) -> None:
+        """Run the acknowledgements that have arrived; wait up to the timeout for a first one."""
+
+    def commit(self, positions: Positions) -> None:
+        """Everything below these positions is finished. Returns when it is sent, not when it is
+        stored; a failed commit is repeated by a later one."""
+
+    def commit_and_wait(self, positions: Positions) -> None:
+        """As ``commit``, but returns when it is stored; raises ``TransportError`` if it is not."""
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Fetch nothing from these until ``resume``; membership and polling go on."""
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Fetch from these again."""
+
+    def partition_count(self, topic: str) -> int | None:
+        """How many partitions *topic* has; None if it is not there. Looked up, never tried (a broker
+        that creates topics by itself is not made to), and cached for some seconds.
+
+        Raises ``TransportError`` where the broker does not answer.
+        """
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records not yet fetched, for each assigned partition, as far as is known."""
+
+    def close(self) -> None:
+        """Leave the group (calling ``on_revoked`` first), then free everything. Idempotent."""
+
+
+class ClientTransport(Protocol):
+    """The broker as a requesting service sees it. One event loop, no consumer group, creates nothing."""
+
+    async def start(self) -> None:
+        """Connect. Raises ``TransportError`` when no broker answers within the time limit."""
+
+    async def partition_count(self, topic: str) -> int | None:
+        """How many partitions *topic* has; None if it is not there. Never creates it."""
+
+    async def listen(self, replies: Partition) -> None:
+        """Read *replies* from its end on. When this returns, no later record can be missed."""
+
+    async def fetch(self, timeout_seconds: float) -> Sequence[Record]:
+        """Wait for at most *timeout_seconds* for records of the partition listened to; return all
+        that are there. Heals by itself from broker restarts, leader moves and truncation; raises
+        ``TransportError`` where the topic is gone."""
+
+    async def send(self, record: OutgoingRecord) -> None:
+        """Return when the broker has acknowledged *record*; raise ``TransportError`` if it did not
+        take it, or did not say so within the send timeout."""
+
+    async def stop(self) -> None:
+        """Flush and disconnect, within a bound. Idempotent."""
