@@ -5,13 +5,26 @@ exceptions stop behind these seams: what comes out is a ``TransportError``, chai
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import TransportError
 
-OnSettled = Callable[[TransportError | None], None]
-"""Called once for each ``publish``: None when the broker has acknowledged every record of it."""
+
+class PublishFailure(NamedTuple):
+    """A record that the broker has not acknowledged.
+
+    *permanent*: the same record would be refused again (too large, topic gone, not authorised);
+    otherwise it may be published again. Either way the broker may have stored it.
+    """
+
+    record: OutgoingRecord
+    error: TransportError
+    permanent: bool
+
+
+OnSettled = Callable[[Sequence[PublishFailure]], None]
+"""Called once for each ``publish``, with what the broker has not acknowledged: empty is success."""
 
 Positions = Mapping[Partition, int]
 """The next offset to be read, for each partition: one past the last that is finished."""
