@@ -58,7 +58,14 @@ class ConfigurationError(OndemandError):
 
 
 class PredictionError(OndemandError):
-    """The requesting service must decide: no prediction came back."""
+    """The requesting service must decide: no prediction came back.
+
+    *correlation_id* is the request's, for the worker's logs; None where no request was made.
+    """
+
+    def __init__(self, message: str, *, correlation_id: bytes | None = None) -> None:
+        super().__init__(message)
+        self.correlation_id = correlation_id
 
 
 class NotSentError(PredictionError):
@@ -74,8 +81,10 @@ class RefusedError(PredictionError):
 
     status: Status = Status.INTERNAL
 
-    def __init__(self, message: str, *, model_version: str = "") -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, model_version: str = "", correlation_id: bytes | None = None
+    ) -> None:
+        super().__init__(message, correlation_id=correlation_id)
         self.model_version = model_version
 
 

@@ -23,6 +23,11 @@ class PublishFailure(NamedTuple):
     permanent: bool
 
 
+class NotTakenError(TransportError):
+    """The broker certainly has not taken the record: it refused it (too large, not authorised, no
+    such topic), or was never asked (no connection). A plain ``TransportError`` leaves that open."""
+
+
 OnSettled = Callable[[Sequence[PublishFailure]], None]
 """Called once for each ``publish``, with what the broker has not acknowledged: empty is success."""
 
@@ -125,7 +130,8 @@ class ClientTransport(Protocol):
 
     async def send(self, record: OutgoingRecord) -> None:
         """Return when the broker has acknowledged *record*; raise ``TransportError`` if it did not
-        take it, or did not say so within the send timeout."""
+        take it, or did not say so within the send timeout, and ``NotTakenError`` where it is
+        certain that the record is not on the broker: only then may a caller be told "not sent"."""
 
     async def stop(self) -> None:
         """Flush and disconnect, within a bound. Idempotent."""
