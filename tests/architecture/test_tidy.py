@@ -1,0 +1,157 @@
+"""Style as tests: what holds today may not regress, and each message says what to do instead.
+
+Where a rule must wait, the place goes into ``RATCHET`` with its present measure: it may not get
+worse, and once it is better the entry must follow. An empty table is the aim.
+"""
+
+import pytest
+from rules import (
+    Rule,
+    Source,
+    docstrings,
+    few_positional,
+    flat_functions,
+    no_leftovers,
+    no_positional_booleans,
+    no_print,
+    no_wall_clock,
+    short_functions,
+    short_lines,
+    short_modules,
+)
+from sources import ROOT, modules, python_files, reachable
+
+RATCHET: dict[tuple[str, str], int] = {}
+"""(rule, place) and the measure that it has today."""
+
+ENTRY_POINTS = {
+    "ondemand",
+    "ondemand.cli",
+    "ondemand.local.guard",  # run as a process of its own, beside each broker
+}
+"""Where a program starts. The test kit is one too: its users are other people's tests."""
+
+CLOCK_EDGES = ("src/ondemand/cli/", "src/ondemand/local/", "src/ondemand/telemetry/", "tests/")
+"""Folders whose modules may read the time of day."""
+
+CLOCK_READERS = {
+    "src/ondemand/client/client.py",  # a timeout becomes the deadline that the request names
+    "src/ondemand/processor/lifecycle.py",  # where the engine is given its clock
+}
+"""Modules that may read the time of day."""
+
+PRINTERS = ("src/ondemand/cli/", "workers/", "benchmarks/", "tests/")
+"""Where people are talked to."""
+
+EVERYWHERE: tuple[Rule, ...] = (
+    short_functions,
+    short_modules,
+    short_lines,
+    flat_functions,
+    few_positional,
+    no_positional_booleans,
+    docstrings,
+    no_leftovers,
+)
+
+BAD: dict[Rule, str] = {
+    short_functions: "def f():\n" + "    x = 1\n" * 71,
+    short_modules: "x = 1\n" * 401,
+    short_lines: "x = " + "1" * 100 + "\n",
+    flat_functions: ("def f():\n for a in b:\n  if c:\n   with d:\n    while e:\n     pass\n"),
+    few_positional: "def f(a, b, c, d, e, g):\n pass\n",
+    no_positional_booleans: "def f(a, b=True):\n pass\n",
+    docstrings: "def f():\n pass\n",
+    no_leftovers: "x = 1  # TO" + "DO: later\n",
+    no_wall_clock: "import time\nx = time.time()\n",
+    no_print: "print(1)\n",
+}
+"""For each rule, a source that breaks it."""
+
+GOOD = '''"""A module."""
+
+import time
+
+
+def f(a, b, c, d, e, *, g=False):
+    """Say so."""
+    for _ in a:
+        if b:
+            x = 1
+        elif c:
+            x = 2
+        elif d:
+            x = 3
+        elif e:
+            x = 4
+    return x, time.monotonic()
+'''
+
+
+def complain(rule: Rule, skip: tuple[str, ...] = ()) -> list[str]:
+    """What *rule* says about every Python file but those under *skip*, after the ratchet."""
+    told: list[str] = []
+    met: set[tuple[str, str]] = set()
+    for path in python_files():
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(skip):
+            continue
+        for complaint in rule(Source.of(name, path.read_text("utf-8"))):
+            place = (rule.__name__, complaint.key)
+            met.add(place)
+            allowed = RATCHET.get(place, 0)
+            if complaint.measure > allowed:
+                told.append(str(complaint))
+            elif complaint.measure < allowed:
+                told.append(f"{place}: now {complaint.measure}; lower its entry in RATCHET.")
+    healed = {place for place in RATCHET if place[0] == rule.__name__} - met
+    return told + [f"{place}: holds now; delete its entry in RATCHET." for place in healed]
+
+
+@pytest.mark.parametrize("rule", EVERYWHERE, ids=lambda rule: rule.__name__)
+def test_rule_holds_everywhere(rule: Rule) -> None:
+    """Every Python file of the repository keeps the rule, or its place in the ratchet."""
+    assert not (told := complain(rule)), "\n".join(told)
+
+
+@pytest.mark.parametrize("rule", BAD, ids=lambda rule: rule.__name__)
+def test_rule_bites(rule: Rule) -> None:
+    """Each rule finds what it is there for, and leaves good code alone."""
+    assert list(rule(Source.of("src/ondemand/bad.py", BAD[rule])))
+    assert not list(rule(Source.of("src/ondemand/good.py", GOOD)))
+
+
+def test_a_test_without_a_docstring_is_told() -> None:
+    """A test that does not say what must hold is told to."""
+    bad = Source.of("tests/test_bad.py", '"""Tests."""\n\ndef test_x():\n    assert 1\n')
+    assert [complaint.key for complaint in docstrings(bad)] == ["tests/test_bad.py:test_x"]
+
+
+def test_the_time_of_day_is_read_at_the_edges() -> None:
+    """Time is an argument everywhere but at the edges that are named here."""
+    told = complain(no_wall_clock, skip=(*CLOCK_EDGES, *CLOCK_READERS, "workers/", "benchmarks/"))
+    assert not told, "\n".join(told)
+
+
+def test_the_list_of_clock_readers_is_true() -> None:
+    """A module that no longer reads the time of day leaves the list of those that may."""
+    idle = [
+        name
+        for name in CLOCK_READERS
+        if not list(no_wall_clock(Source.of(name, (ROOT / name).read_text("utf-8"))))
+    ]
+    assert not idle, f"these read no clock, take them off CLOCK_READERS: {idle}"
+
+
+def test_only_the_command_line_prints() -> None:
+    """Libraries return and log; people are talked to by the command line."""
+    assert not (told := complain(no_print, skip=PRINTERS)), "\n".join(told)
+
+
+def test_every_module_is_reachable() -> None:
+    """A module that no entry point leads to is dead: delete it, or use it."""
+    entries = ENTRY_POINTS | {name for name in modules() if name.startswith("ondemand.testing")}
+    missing = entries - set(modules())
+    assert not missing, f"these entry points are not there: {sorted(missing)}"
+    dead = set(modules()) - reachable(entries) - {"ondemand.__main__"}
+    assert not dead, f"nothing leads to {sorted(dead)}: delete them, or use them."
