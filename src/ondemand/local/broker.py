@@ -1,0 +1,95 @@
+"""One broker's JVM, and the guard that ends it with its owner."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ondemand.local import guard
+
+_LOG_TAIL_BYTES = 16_384
+_KILL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run, where it writes, and the owner's folder to remove after it (None: keep)."""
+
+    line: Sequence[str]
+    jars: Sequence[Path]
+    log: Path
+    scratch: Path | None = None
+
+
+class Broker:
+    """A running JVM. It dies with this process, and when told to by ``ask_to_stop`` or ``kill``."""
+
+    def __init__(self, command: Command) -> None:
+        self.log = command.log
+        # Nothing is ever written to `stdin`: its closing, by whatever death, is the news.
+        self._guard = subprocess.Popen(  # noqa: S603 - this interpreter and our own program
+            [
+                *(sys.executable, "-I", "-S", guard.__file__),
+                *(str(os.getpid()), str(command.log), str(command.scratch or "-")),
+                *command.line,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # Ctrl-C reaches the owner, which then stops the broker in order.
+            start_new_session=True,
+            env={**os.environ, "CLASSPATH": os.pathsep.join(map(str, command.jars))},
+        )
+        assert self._guard.stdout is not None  # noqa: S101 - asked for above
+        self._released = False
+        self.pid = int(self._guard.stdout.readline() or 0)
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else f"ended {self._guard.returncode}"
+        return f"<Broker [pid {self.pid} | {state}]>"
+
+    @property
+    def running(self) -> bool:
+        """Whether the JVM has not ended."""
+        return self._guard.poll() is None
+
+    def ask_to_stop(self) -> None:
+        """Ask it to end in order, SIGTERM; do not wait."""
+        if self.running:
+            self._guard.terminate()
+
+    def wait(self, *, timeout_seconds: float) -> None:
+        """Wait until it has ended, at most so long."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._guard.wait(timeout_seconds)
+
+    def kill(self) -> None:
+        """End it at once, SIGKILL, as a power cut would; return when it is gone."""
+        if self._released:
+            return
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._guard.wait(_KILL_SECONDS)
+        # The guard leads a group of its own, and the JVM is in it even if the guard was killed.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._guard.pid, signal.SIGKILL)
+        self._guard.wait()
+        self._released = True
+        for pipe in (self._guard.stdin, self._guard.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def log_tail(self, lines: int) -> list[str]:
+        """The last lines that the broker wrote."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
+                return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+        except FileNotFoundError:
+            return []
