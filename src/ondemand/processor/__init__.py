@@ -1,0 +1,11 @@
+"""From records to replies, in the order that a record meets these modules.
+
+1. ``decode``       a record becomes a request; a bad one becomes a refusal, not an exception
+2. ``micro_batch``  which requests travel together, and when
+3. ``infer``        one run of the model for all of them; a poisonous one is found and stands alone
+4. ``encode``       an outcome becomes a reply, and a dead letter where there must be one
+5. ``ledger``       once the replies are settled: what may be committed
+
+``request`` and ``outcome`` are the values that pass between them. ``loop`` joins the steps and is
+the only one that waits; ``lifecycle`` starts it, stops it and tells the world how it is.
+"""

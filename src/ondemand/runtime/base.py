@@ -40,17 +40,29 @@ class Signature:
     batched: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a model is called, which version it is, and whether it takes finite numbers only."""
+
+    name: str
+    version: str
+    finite_only: bool
+
+
 class Model(Protocol):
     """A loaded model. ``run`` may be called from any one thread at a time."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What its topics and its group are named after."""
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """As its team released it."""
 
     @property
-    def signature(self) -> Signature: ...
+    def signature(self) -> Signature:
+        """What it takes and gives."""
 
     @property
     def finite_only(self) -> bool:
@@ -62,7 +74,8 @@ class Model(Protocol):
         Raises ``ModelError`` where the model fails; the message may be shown to the caller.
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free what it holds. Idempotent."""
 
 
 def rows_of(arrays: Arrays) -> int:

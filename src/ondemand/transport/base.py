@@ -39,7 +39,8 @@ class RebalanceListener(Protocol):
     """What a worker does when its partitions change. Called inside ``fetch`` or ``close``."""
 
     def on_assigned(self, partitions: Collection[Partition]) -> None:
-        """These partitions are now read here."""
+        """These partitions are now read here: the whole assignment. Possibly none, where there are
+        more workers than partitions: joined, and waiting."""
 
     def on_revoked(self, partitions: Collection[Partition]) -> None:
         """These go to another worker when this returns: the last moment to settle and to commit."""
@@ -98,8 +99,8 @@ class WorkerTransport(Protocol):
         """Fetch from these again."""
 
     def partition_count(self, topic: str) -> int | None:
-        """How many partitions *topic* has; None if it is not there. Looked up, never tried (a broker
-        that creates topics by itself is not made to), and cached for some seconds.
+        """How many partitions *topic* has; None if it is not there. Looked up, never tried (a
+        broker that creates topics by itself is not made to), and cached for some seconds.
 
         Raises ``TransportError`` where the broker does not answer.
         """
@@ -112,7 +113,7 @@ class WorkerTransport(Protocol):
 
 
 class ClientTransport(Protocol):
-    """The broker as a requesting service sees it. One event loop, no consumer group, creates nothing."""
+    """The broker as a requesting service sees it: one event loop, no group; creates nothing."""
 
     async def start(self) -> None:
         """Connect. Raises ``TransportError`` when no broker answers within the time limit."""

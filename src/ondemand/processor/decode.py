@@ -1,0 +1,200 @@
+"""A record becomes a request. A bad one becomes a refusal: it never disturbs its neighbours.
+
+Three steps, because the second one needs to know what is on the broker: ``locate`` (whom to
+answer), ``check_route`` (is that place there), ``decode`` (what is asked).
+"""
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ondemand import limits
+from ondemand.contract.codec import InferRequest, decode_request
+from ondemand.contract.headers import (
+    Dialect,
+    ReplyAddress,
+    Terms,
+    index_headers,
+    parse_address,
+    parse_terms,
+)
+from ondemand.contract.record import Record
+from ondemand.contract.tensor import Datatype, Tensor
+from ondemand.contract.topics import ReplyTopicRule
+from ondemand.errors import RequestError, Status, UnanswerableError
+from ondemand.processor.outcome import Rejected, Unanswerable
+from ondemand.processor.request import Located, Request
+from ondemand.runtime.base import Array, Signature, TensorSpec
+
+DEFAULT_RULE = ReplyTopicRule()
+_INEXACT = (Datatype.FP16, Datatype.FP32, Datatype.FP64)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What this worker takes: its model's promises and its operator's limits."""
+
+    signature: Signature
+    model_version: str
+    finite_only: bool
+    dialects: tuple[Dialect, ...] = (Dialect.NATIVE,)
+    reply_topics: ReplyTopicRule = DEFAULT_RULE
+    request_bytes_max: int = limits.REQUEST_BYTES_MAX
+    request_rows_max: int = limits.REQUEST_ROWS_MAX
+    default_deadline_seconds: float | None = None
+
+
+def locate(record: Record, policy: Policy, *, now: float) -> Located | Unanswerable:
+    """Whom to answer. *now* is the worker's monotonic clock, seconds."""
+    try:
+        fields = index_headers(record.headers)
+        address = parse_address(fields, policy.dialects)
+    except UnanswerableError as error:
+        return Unanswerable(str(error))
+    if not policy.reply_topics.allows(address.topic):
+        return Unanswerable(
+            f"the reply topic {address.topic!r} is not allowed here: this worker answers to "
+            f"{' or '.join(policy.reply_topics.patterns)}"
+        )
+    return Located(record, fields, address, now)
+
+
+def check_route(address: ReplyAddress, partitions: int | None) -> Unanswerable | None:
+    """None if the reply's topic and partition are there; *partitions* is what the broker says."""
+    if partitions is None:
+        return Unanswerable(f"the reply topic {address.topic!r} is not there")
+    if address.partition is not None and address.partition >= partitions:
+        return Unanswerable(
+            f"the reply partition {address.topic}/{address.partition} is not there: "
+            f"the topic has {partitions}"
+        )
+    return None
+
+
+def decode(located: Located, policy: Policy, *, now_ms: int) -> Request | Rejected:
+    """What is asked. *now_ms*: milliseconds since the epoch, for deadlines."""
+    try:
+        return _decode(located, policy, now_ms)
+    except RequestError as error:
+        return Rejected(error.status, error.message)
+
+
+def _decode(located: Located, policy: Policy, now_ms: int) -> Request:
+    value = located.record.value or b""
+    if len(value) > policy.request_bytes_max:
+        raise RequestError(
+            Status.TOO_LARGE,
+            f"the body has {len(value)} bytes; this worker takes {policy.request_bytes_max}",
+        )
+    terms = parse_terms(located.fields)
+    if terms.model_version is not None and terms.model_version != policy.model_version:
+        raise RequestError(
+            Status.UNSUPPORTED_VERSION,
+            f"version {terms.model_version!r} was asked for; {policy.model_version!r} is served",
+        )
+    deadline_ms = _deadline_ms(located.record, terms, policy)
+    if deadline_ms is not None and deadline_ms <= now_ms:
+        raise RequestError(
+            Status.DEADLINE_EXCEEDED,
+            f"the deadline had passed by {now_ms - deadline_ms} ms when the request was read",
+        )
+    body = decode_request(value, terms.head_length)
+    inputs = _match_inputs(body.inputs, policy)
+    rows = _count_rows(inputs, policy)
+    return Request(
+        located=located,
+        terms=terms,
+        inputs=inputs,
+        outputs=_match_outputs(body, policy.signature),
+        id=body.id,
+        rows=rows,
+        size_bytes=len(value),
+        kind=_kind_of(inputs, policy.signature),
+        deadline_ms=deadline_ms,
+    )
+
+
+def _deadline_ms(record: Record, terms: Terms, policy: Policy) -> int | None:
+    """The caller's deadline; without one, the worker's default counted from the record's time."""
+    if terms.deadline_ms is not None:
+        return terms.deadline_ms
+    if policy.default_deadline_seconds is None or record.timestamp_ms < 0:
+        return None
+    return record.timestamp_ms + round(policy.default_deadline_seconds * 1000)
+
+
+def _match_inputs(tensors: Sequence[Tensor], policy: Policy) -> Mapping[str, Array]:
+    """The tensors by name, each one as the signature wants it."""
+    specs = policy.signature.inputs
+    given = {tensor.name: tensor for tensor in tensors}
+    if len(given) != len(tensors):
+        raise RequestError(Status.INVALID_INPUT, "an input is given more than once")
+    if len(given) != len(specs) or any(spec.name not in given for spec in specs):
+        raise RequestError(
+            Status.INVALID_INPUT,
+            f"inputs {_names(given)} were given; this model takes {_names(s.name for s in specs)}",
+        )
+    for spec in specs:
+        _check_tensor(given[spec.name], spec, finite_only=policy.finite_only)
+    return {spec.name: given[spec.name].data for spec in specs}
+
+
+def _check_tensor(tensor: Tensor, spec: TensorSpec, *, finite_only: bool) -> None:
+    if tensor.datatype is not spec.datatype or not _fits(tensor.shape, spec.shape):
+        found = TensorSpec(tensor.name, tensor.datatype, tensor.shape)
+        raise RequestError(Status.INVALID_INPUT, f"got {found}; this model takes {spec}")
+    if finite_only and tensor.datatype in _INEXACT and not np.isfinite(tensor.data).all():
+        raise RequestError(
+            Status.INVALID_INPUT, f"{spec.name} holds NaN or infinity, which this model refuses"
+        )
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(wanted) and all(
+        expected is None or axis == expected for axis, expected in zip(shape, wanted, strict=True)
+    )
+
+
+def _count_rows(inputs: Mapping[str, Array], policy: Policy) -> int:
+    if not policy.signature.batched:
+        return 1
+    counts = {len(array) for array in inputs.values()}
+    if len(counts) > 1:
+        raise RequestError(
+            Status.INVALID_INPUT, f"the inputs have different row counts: {sorted(counts)}"
+        )
+    rows = counts.pop()
+    if rows == 0:
+        raise RequestError(Status.INVALID_INPUT, "the inputs have no rows")
+    if rows > policy.request_rows_max:
+        raise RequestError(
+            Status.TOO_LARGE,
+            f"the request has {rows} rows; this worker takes {policy.request_rows_max}",
+        )
+    return rows
+
+
+def _match_outputs(body: InferRequest, signature: Signature) -> tuple[str, ...]:
+    known = {spec.name for spec in signature.outputs}
+    for name in body.outputs:
+        if name not in known:
+            raise RequestError(
+                Status.INVALID_INPUT,
+                f"output {name!r} was asked for; this model gives {_names(sorted(known))}",
+            )
+    if len(set(body.outputs)) != len(body.outputs):
+        raise RequestError(Status.INVALID_INPUT, "an output is asked for more than once")
+    return body.outputs
+
+
+def _kind_of(inputs: Mapping[str, Array], signature: Signature) -> Hashable:
+    """Requests of one kind can be concatenated: datatypes are the signature's, so shapes decide."""
+    if not signature.batched:
+        return None
+    return tuple(array.shape[1:] for array in inputs.values())
+
+
+def _names(names: Iterable[str]) -> str:
+    listed = ", ".join(repr(name) for name in names)
+    return listed or "none"

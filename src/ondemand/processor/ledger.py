@@ -1,0 +1,110 @@
+"""What may be committed: per partition, everything before the first record that is not finished.
+
+Records finish in any order; a position moves only past an unbroken run of finished ones. A track
+lives for one assignment of its partition: what settles after that changes nothing.
+"""
+
+from collections import deque
+from collections.abc import Collection, Mapping
+
+from ondemand.contract.record import Partition
+
+
+class Track:
+    """The unfinished records of one partition, for one assignment of it to this worker."""
+
+    __slots__ = ("_finished", "_taken", "position")
+
+    def __init__(self) -> None:
+        self._taken: deque[int] = deque()
+        self._finished: set[int] = set()
+        self.position: int | None = None  # the next offset to commit; None until one is finished
+
+    def __len__(self) -> int:
+        """How many records are taken and not finished."""
+        return len(self._taken) - len(self._finished)
+
+    def take(self, offset: int) -> None:
+        """*offset* was read. Offsets come in ascending order, with gaps where topics have them."""
+        if self._taken and offset <= self._taken[-1]:
+            raise ValueError(f"offset {offset} came after {self._taken[-1]}")
+        self._taken.append(offset)
+
+    def finish(self, offset: int) -> None:
+        """*offset* needs nothing more: its answer is settled."""
+        if not self._taken or offset < self._taken[0] or offset in self._finished:
+            raise ValueError(f"offset {offset} is not unfinished")
+        self._finished.add(offset)
+        while self._taken and self._taken[0] in self._finished:
+            finished = self._taken.popleft()
+            self._finished.remove(finished)
+            self.position = finished + 1
+
+
+class Ledger:
+    """The tracks of the request topic's partitions that are assigned now, by partition index."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._tracks: dict[int, Track] = {}
+        self._committed: dict[int, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<Ledger [{self.unfinished} unfinished | {len(self._tracks)} partitions]>"
+
+    @property
+    def unfinished(self) -> int:
+        """Records taken and not finished, over all partitions."""
+        return sum(len(track) for track in self._tracks.values())
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """What is assigned now."""
+        return tuple(Partition(self._topic, index) for index in self._tracks)
+
+    def tracks(self) -> dict[int, Track]:
+        """The tracks as they are now. A batch keeps them until it settles: if a partition goes and
+        comes back meanwhile, the batch moves the old track, and that is nobody's position."""
+        return dict(self._tracks)
+
+    def assign(self, partitions: Collection[Partition]) -> None:
+        """Begin a track for each partition."""
+        for partition in partitions:
+            self._tracks[partition.index] = Track()
+            self._committed.pop(partition.index, None)
+
+    def take(self, partition: int, offset: int) -> bool:
+        """A record was read; False if its partition is not assigned any more: leave it alone."""
+        track = self._tracks.get(partition)
+        if track is None:
+            return False
+        track.take(offset)
+        return True
+
+    def release(self, partitions: Collection[Partition]) -> None:
+        """End the tracks: whatever settles later no longer moves a position."""
+        for partition in partitions:
+            self._tracks.pop(partition.index, None)
+            self._committed.pop(partition.index, None)
+
+    def committable(self) -> dict[Partition, int]:
+        """Positions that moved since they were last handed to the broker."""
+        return {
+            Partition(self._topic, index): track.position
+            for index, track in self._tracks.items()
+            if track.position is not None and track.position != self._committed.get(index)
+        }
+
+    def positions(self) -> dict[Partition, int]:
+        """All positions, handed to the broker or not: what a last commit makes certain of."""
+        return {
+            Partition(self._topic, index): track.position
+            for index, track in self._tracks.items()
+            if track.position is not None
+        }
+
+    def committed(self, positions: Mapping[Partition, int]) -> None:
+        """These were handed to the broker."""
+        for partition, position in positions.items():
+            if partition.index in self._tracks:
+                self._committed[partition.index] = position

@@ -1,0 +1,194 @@
+"""A worker's life: start, be seen, drain at the first signal, leave at the second."""
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from ondemand.contract.headers import Dialect
+from ondemand.contract.reply import Served
+from ondemand.contract.topics import (
+    ReplyTopicRule,
+    dead_letter_topic,
+    request_topic,
+    worker_group,
+)
+from ondemand.processor.decode import Policy
+from ondemand.processor.encode import Desk
+from ondemand.processor.loop import Pace, Processor
+from ondemand.processor.micro_batch import BatchLimits
+from ondemand.processor.report import Reporter
+from ondemand.runtime.base import Model
+from ondemand.settings import WorkerSettings
+from ondemand.telemetry.events import Event
+from ondemand.telemetry.health import HealthServer
+from ondemand.telemetry.logging import EventLog
+from ondemand.telemetry.metrics import WorkerMetrics
+from ondemand.transport.base import WorkerTransport
+from ondemand.transport.kafka_worker import KafkaWorkerTransport
+
+LIVE_SECONDS = 30.0
+"""How long the intake thread may take for one turn before the process counts as stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The topics and the group of one worker: the contract's, unless settings say otherwise."""
+
+    request_topic: str
+    dead_letter_topic: str
+    group: str
+
+    @classmethod
+    def of(cls, model: Model, settings: WorkerSettings) -> "Names":
+        """The names for *model*."""
+        return cls(
+            settings.request_topic or request_topic(model.name),
+            settings.dead_letter_topic or dead_letter_topic(model.name),
+            settings.group or worker_group(model.name),
+        )
+
+
+def run_worker(model: Model, settings: WorkerSettings) -> None:
+    """Serve *model* until a signal; owns the process's SIGTERM and SIGINT meanwhile.
+
+    Raises ``ConfigurationError`` where the broker, a topic or the port is not as it has to be.
+    """
+    names = Names.of(model, settings)
+    transport = KafkaWorkerTransport(
+        kafka=settings.kafka,
+        group=names.group,
+        options=settings.kafka_options,
+        session_timeout_seconds=settings.session_timeout_seconds,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        client_id=f"ondemand-{model.name}",
+    )
+    reporter = Reporter(EventLog(), WorkerMetrics())
+    reporter.metrics.worker(model=model.name, version=model.version, guarantee="at-least-once")
+    processor = make_processor(model, settings, transport=transport, reporter=reporter)
+    reporter.log.info(
+        Event.WORKER_STARTING,
+        model=model.name,
+        version=model.version,
+        topic=names.request_topic,
+        group=names.group,
+        kafka=settings.kafka,
+    )
+    health = _serve_health(processor, settings, reporter)
+    try:
+        with _Signals(processor, settings, reporter.log):
+            processor.run()
+    finally:
+        if health is not None:
+            health.close()
+    reporter.log.info(
+        Event.WORKER_STOPPED, requests=processor.answered, unsettled=processor.unsettled
+    )
+
+
+def make_processor(
+    model: Model, settings: WorkerSettings, *, transport: WorkerTransport, reporter: Reporter
+) -> Processor:
+    """A processor for *model* on any transport, as *settings* say."""
+    names = Names.of(model, settings)
+    batched = model.signature.batched
+    return Processor(
+        model=model,
+        transport=transport,
+        topic=names.request_topic,
+        policy=Policy(
+            signature=model.signature,
+            model_version=model.version,
+            finite_only=model.finite_only,
+            dialects=tuple(Dialect(name) for name in settings.dialects),
+            reply_topics=ReplyTopicRule(
+                settings.reply_topics, frozenset({names.request_topic, names.dead_letter_topic})
+            ),
+            request_bytes_max=settings.request_bytes_max,
+            request_rows_max=settings.request_rows_max,
+            default_deadline_seconds=settings.default_deadline_seconds,
+        ),
+        desk=Desk(
+            Served(model.name, model.version), names.dead_letter_topic, settings.reply_bytes_max
+        ),
+        batch_limits=BatchLimits(
+            # Without a batch axis each request is a run of its own: nobody waits for another's.
+            rows_max=settings.batch_rows_max if batched else 1,
+            bytes_max=settings.batch_bytes_max,
+            wait_seconds=settings.batch_wait_seconds if batched else 0.0,
+            queue_rows_max=settings.queue_rows_max,
+            queue_bytes_max=settings.queue_bytes_max,
+        ),
+        pace=Pace(settings.commit_interval_seconds, settings.drain_timeout_seconds),
+        reporter=reporter,
+    )
+
+
+def problems_of_life(processor: Processor, now: float) -> Sequence[str]:
+    """Why the process should be restarted; empty if it should not. *now*: monotonic seconds."""
+    problems = []
+    silent_seconds = now - processor.turned_at
+    if silent_seconds > LIVE_SECONDS:
+        problems.append(f"the intake thread has not turned for {silent_seconds:.0f} s")
+    if processor.failed:
+        problems.append("the model thread has ended")
+    return problems
+
+
+def problems_of_readiness(processor: Processor, now: float) -> Sequence[str]:
+    """Why requests are not answered here now; empty if they are."""
+    problems = list(problems_of_life(processor, now))
+    if not processor.joined:
+        problems.append("no partitions assigned yet")
+    if processor.stopping:
+        problems.append("draining")
+    return problems
+
+
+def _serve_health(
+    processor: Processor, settings: WorkerSettings, reporter: Reporter
+) -> HealthServer | None:
+    if settings.http == "off":
+        return None
+    health = HealthServer(
+        settings.http,
+        live=lambda: problems_of_life(processor, time.monotonic()),
+        ready=lambda: problems_of_readiness(processor, time.monotonic()),
+        metrics=reporter.metrics,
+    )
+    reporter.log.info(Event.HTTP_LISTENING, address=health.address)
+    return health
+
+
+class _Signals:
+    """The first SIGTERM or SIGINT drains; the second leaves at once."""
+
+    def __init__(self, processor: Processor, settings: WorkerSettings, log: EventLog) -> None:
+        self._processor = processor
+        self._drain_timeout_seconds = settings.drain_timeout_seconds
+        self._log = log
+        self._previous: Mapping[int, object] = {}
+
+    def __enter__(self) -> None:
+        self._previous = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type] # what signal() returned
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self._processor.stopping:
+            self._log.warning(Event.WORKER_ABANDONED, signal=name)
+            os._exit(128 + number)
+        self._log.info(
+            Event.WORKER_DRAINING,
+            signal=name,
+            drain_timeout_seconds=self._drain_timeout_seconds,
+        )
+        self._processor.stop()

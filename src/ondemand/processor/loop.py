@@ -1,0 +1,381 @@
+"""The processor: joins the steps. The intake thread never stops polling; the model thread takes the
+next batch the moment it is free. This is the only module here that waits."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from ondemand import limits
+from ondemand.contract.record import Partition, Record
+from ondemand.contract.reply import ServerTiming
+from ondemand.errors import Status, TransportError
+from ondemand.processor.decode import Policy, check_route, decode, locate
+from ondemand.processor.delivery import Consignment, Delivery
+from ondemand.processor.encode import Answer, Desk, bury, encode, refuse
+from ondemand.processor.infer import infer
+from ondemand.processor.ledger import Ledger, Track
+from ondemand.processor.micro_batch import BatchLimits, MicroBatcher
+from ondemand.processor.outcome import Outcome, Rejected, Unanswerable
+from ondemand.processor.report import Reporter
+from ondemand.processor.request import Request
+from ondemand.runtime.base import Model
+from ondemand.telemetry.events import Event
+from ondemand.transport.base import WorkerTransport
+
+IDLE_SECONDS = 0.05  # how long a turn waits for a first record; also how late a timer may fire
+FULL_SECONDS = 0.1  # how long a full queue is waited for before partitions are paused
+OFFER_RECORDS = 64  # decoded at once before the model thread may see them
+SERVE_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often offsets are committed, and how long a rebalance or a stop waits."""
+
+    commit_interval_seconds: float = 0.5
+    drain_timeout_seconds: float = 10.0
+
+
+class Processor:
+    """Answers the requests of one topic with one model, until it is told to stop.
+
+    ``run`` belongs to one thread, which becomes the intake thread. ``stop`` may be called from any
+    thread and from a signal handler.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        transport: WorkerTransport,
+        topic: str,
+        policy: Policy,
+        desk: Desk,
+        batch_limits: BatchLimits,
+        pace: Pace,
+        reporter: Reporter,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._model = model
+        self._transport = transport
+        self._topic = topic
+        self._policy = policy
+        self._desk = desk
+        self._pace = pace
+        self._reporter = reporter
+        self._log = reporter.log
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._delivery = Delivery(
+            transport, desk, clock=clock, now_ms=self._now_ms, reporter=reporter
+        )
+        self._ledger = Ledger(topic)
+        self._batcher = MicroBatcher(batch_limits)
+        # Guards the batcher, the ledger's tracks as a set, and the count of consignments.
+        self._changed = threading.Condition()
+        self.stopping = False
+        self._paused = False
+        self._model_failure: BaseException | None = None
+        self._record_bytes = 1.0  # of the last fetch, on average
+        self._committed_at = clock()
+        self.turned_at = clock()
+        self.joined = False
+        self.answered = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Processor [answering {self.unsettled} | {len(self._ledger.partitions)} partitions | "
+            f"{self._batcher.rows} rows waiting]>"
+        )
+
+    @property
+    def unsettled(self) -> int:
+        """Requests taken from the broker whose answers it has not acknowledged."""
+        return self._ledger.unfinished
+
+    @property
+    def failed(self) -> bool:
+        """Whether the model thread ended by an error of ours."""
+        return self._model_failure is not None
+
+    def run(self) -> None:
+        """Join the group and answer until ``stop``; then settle, commit and leave.
+
+        Raises ``ConfigurationError`` where the topic or the broker is not there, and whatever the
+        model thread died of.
+        """
+        model_thread = threading.Thread(target=self._run_model, name="model", daemon=True)
+        model_thread.start()
+        try:
+            self._transport.subscribe(self._topic, self)
+            while not self.stopping:
+                self._turn()
+        except TransportError:
+            if not self.stopping:
+                raise
+        finally:
+            self.stop()
+            self._transport.close()  # settles and commits on its way, in on_revoked
+            model_thread.join(self._pace.drain_timeout_seconds)
+        if self._model_failure is not None:
+            raise self._model_failure
+
+    def stop(self) -> None:
+        """Take nothing more; ``run`` settles what is running, commits, and returns.
+
+        Takes no lock, so that a signal handler may call it: the model thread looks at the flag at
+        least once in every ``IDLE_SECONDS``.
+        """
+        self.stopping = True
+
+    # --- the intake thread -------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """One turn of the loop: take, decode, offer; then settle, refuse what is late, commit."""
+        records = self._transport.fetch(self._records_wanted(), self._patience_seconds())
+        self._take(records)
+        self._transport.serve()
+        self._delivery.repeat_due()
+        self._refuse_expired()
+        self._balance()
+        self._commit_if_due()
+        self.turned_at = self._clock()
+
+    def _take(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        self._record_bytes = sum(len(r.value or b"") for r in records) / len(records)
+        for start in range(0, len(records), OFFER_RECORDS):
+            self._decode_and_offer(records[start : start + OFFER_RECORDS])
+
+    def _decode_and_offer(self, records: Sequence[Record]) -> None:
+        now, now_ms = self._clock(), self._now_ms()
+        requests: list[Request] = []
+        answers: list[Answer] = []
+        for record in records:
+            if not self._ledger.take(record.partition, record.offset):
+                continue  # its partition has just gone: the next worker answers it
+            decoded = self._decode(record, now, now_ms)
+            if isinstance(decoded, Request):
+                requests.append(decoded)
+            else:
+                answers.append(decoded)
+        with self._changed:
+            for request in requests:
+                self._batcher.offer(request)
+            self._changed.notify()
+        if answers:
+            self._send(answers, self._open_consignment())
+
+    def _decode(self, record: Record, now: float, now_ms: int) -> Request | Answer:
+        """A request that the model can run on, or the answer to one that it cannot."""
+        located = locate(record, self._policy, now=now)
+        if not isinstance(located, Unanswerable):
+            gone = check_route(located.address, self._partition_count(located.address.topic))
+            if gone is None:
+                decoded = decode(located, self._policy, now_ms=now_ms)
+                if isinstance(decoded, Request):
+                    return decoded
+                return refuse(located, decoded, self._desk, now_ms=now_ms)
+            return bury(record, gone, self._desk, now_ms=now_ms, located=located)
+        return bury(record, located, self._desk, now_ms=now_ms)
+
+    def _partition_count(self, topic: str) -> int | None:
+        """Asks until the broker answers: whether a request is answerable must not be guessed."""
+        while True:
+            try:
+                return self._transport.partition_count(topic)
+            except TransportError as error:
+                self._log.warning(Event.BROKER_SILENT, message=str(error))
+                if self.stopping:
+                    raise
+
+    def _refuse_expired(self) -> None:
+        now_ms = self._now_ms()
+        with self._changed:
+            expired = self._batcher.take_expired(now_ms=now_ms)
+        if expired:
+            answers = [self._too_late(request, now_ms) for request in expired]
+            self._send(answers, self._open_consignment())
+
+    def _balance(self) -> None:
+        """Pause what comes in while the queue is full; polling goes on, so the group keeps us."""
+        with self._changed:
+            if not self._paused and self._batcher.full:
+                self._changed.wait_for(lambda: not self._batcher.full, FULL_SECONDS)
+            full, roomy = self._batcher.full, self._batcher.roomy
+            rows, size_bytes = self._batcher.rows, self._batcher.size_bytes
+        if full and not self._paused:
+            self._transport.pause(self._ledger.partitions)
+            self._paused = True
+            self._log.info(Event.QUEUE_FULL, queue_rows=rows, queue_bytes=size_bytes)
+        elif roomy and self._paused:
+            self._transport.resume(self._ledger.partitions)
+            self._paused = False
+            self._log.info(Event.QUEUE_RESUMED, queue_rows=rows, queue_bytes=size_bytes)
+
+    def _commit_if_due(self) -> None:
+        now = self._clock()
+        due = now >= self._committed_at + self._pace.commit_interval_seconds
+        if not due and not self._transport.commits_each_batch:
+            return
+        self._committed_at = now
+        if positions := self._ledger.committable():
+            self._transport.commit(positions)
+            self._ledger.committed(positions)
+        self._reporter.holds(
+            queue_rows=self._batcher.rows,
+            queue_bytes=self._batcher.size_bytes,
+            unsettled=self.unsettled,
+            paused=int(self._paused),
+        )
+        self._reporter.lag(self._transport.lag())
+
+    def _records_wanted(self) -> int:
+        """As many as the queue has room for, by the size of the last ones; at least one."""
+        room_bytes = self._batcher.room_bytes / max(self._record_bytes, 1.0)
+        room = min(limits.FETCH_RECORDS_MAX, self._batcher.room_rows, int(room_bytes))
+        return max(room, 1)
+
+    def _patience_seconds(self) -> float:
+        """How long a turn may wait for a record: until the next deadline, if that is sooner."""
+        if (deadline_ms := self._batcher.deadline_ms) is None:
+            return IDLE_SECONDS
+        return min(max((deadline_ms - self._now_ms()) / 1000, 0.001), IDLE_SECONDS)
+
+    # --- rebalances, called by the transport in the intake thread ----------------------------
+
+    def on_assigned(self, partitions: Collection[Partition]) -> None:
+        """Begin with *partitions*."""
+        with self._changed:
+            self._ledger.assign(partitions)
+        self._paused = False
+        self.joined = True
+        self._log.info(Event.PARTITIONS_ASSIGNED, partitions=_names(partitions))
+
+    def on_revoked(self, partitions: Collection[Partition]) -> None:
+        """Leave what waits to the next worker, settle what is running, commit."""
+        with self._changed:
+            self._batcher.drop(partitions)
+        deadline = self._clock() + self._pace.drain_timeout_seconds
+        while self._open_count() and self._clock() < deadline:
+            self._transport.serve(SERVE_SECONDS)
+            self._delivery.repeat_due()
+        if positions := self._ledger.positions():
+            try:
+                self._transport.commit_and_wait(positions)
+            except TransportError as error:
+                # The answers are settled all the same: the next worker repeats them, none is lost.
+                self._reporter.commit_failed(error)
+        self._log.info(
+            Event.PARTITIONS_REVOKED, partitions=_names(partitions), unsettled=self._open_count()
+        )
+        self._release(partitions)
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """Forget them: another worker has them already."""
+        with self._changed:
+            self._batcher.drop(partitions)
+        self._log.warning(Event.PARTITIONS_LOST, partitions=_names(partitions))
+        self._release(partitions)
+
+    def _release(self, partitions: Collection[Partition]) -> None:
+        with self._changed:
+            self._ledger.release(partitions)
+        self._paused = False
+
+    # --- the model thread --------------------------------------------------------------------
+
+    def _run_model(self) -> None:
+        try:
+            while True:
+                batch, tracks = self._next_batch()
+                if not batch:
+                    return
+                self._answer(batch, tracks)
+        except BaseException as error:  # noqa: BLE001 - raised again by run, in the main thread
+            self._model_failure = error
+            self.stop()
+
+    def _next_batch(self) -> tuple[Sequence[Request], dict[int, Track]]:
+        """Wait for a batch; an empty one means stop."""
+        with self._changed:
+            while not self.stopping:
+                now = self._clock()
+                if batch := self._batcher.take(now=now):
+                    self._delivery.sent += 1
+                    self._changed.notify()  # the queue has room
+                    return batch, self._ledger.tracks()
+                ready_at = self._batcher.ready_at()
+                wait = IDLE_SECONDS if ready_at is None else min(ready_at - now, IDLE_SECONDS)
+                self._changed.wait(wait)
+        return (), {}
+
+    def _answer(self, batch: Sequence[Request], tracks: dict[int, Track]) -> None:
+        """Run the model on what is still awaited, and hand all answers to the producer."""
+        now_ms = self._now_ms()
+        late = [r for r in batch if r.deadline_ms is not None and r.deadline_ms <= now_ms]
+        if late:
+            batch = [request for request in batch if request not in late]
+        answers = [self._too_late(request, now_ms) for request in late]
+        if batch:
+            started = self._clock()
+            outcomes = infer(self._model, batch)
+            answers += self._encode(batch, outcomes, started)
+        self._send(answers, tracks)
+
+    def _encode(
+        self, batch: Sequence[Request], outcomes: Sequence[Outcome], started: float
+    ) -> list[Answer]:
+        model_seconds = self._clock() - started
+        rows = sum(request.rows for request in batch)
+        queue_seconds = started - batch[0].located.taken_at
+        self._reporter.batch(rows=rows, model_seconds=model_seconds, queue_seconds=queue_seconds)
+        now_ms = self._now_ms()
+        return [
+            encode(
+                request,
+                outcome,
+                self._desk,
+                timing=ServerTiming(
+                    queue_ms=(started - request.located.taken_at) * 1000,
+                    model_ms=model_seconds * 1000,
+                    batch_rows=rows,
+                ),
+                now_ms=now_ms,
+            )
+            for request, outcome in zip(batch, outcomes, strict=True)
+        ]
+
+    # --- both threads ------------------------------------------------------------------------
+
+    def _open_consignment(self) -> dict[int, Track]:
+        with self._changed:
+            self._delivery.sent += 1
+            return self._ledger.tracks()
+
+    def _open_count(self) -> int:
+        with self._changed:
+            return self._delivery.sent - self._delivery.settled
+
+    def _send(self, answers: Sequence[Answer], tracks: dict[int, Track]) -> None:
+        self._delivery.send(Consignment(answers, tracks))
+        self.answered += len(answers)
+        self._reporter.answered(answers)
+
+    def _too_late(self, request: Request, now_ms: int) -> Answer:
+        overdue_ms = now_ms - (request.deadline_ms or now_ms)
+        outcome = Rejected(
+            Status.DEADLINE_EXCEEDED,
+            f"the deadline passed {overdue_ms} ms ago, before the model was free",
+        )
+        return refuse(request.located, outcome, self._desk, now_ms=now_ms)
+
+    def _now_ms(self) -> int:
+        return int(self._wall_clock() * 1000)
+
+
+def _names(partitions: Collection[Partition]) -> list[str]:
+    return sorted(str(partition) for partition in partitions)

@@ -1,0 +1,40 @@
+"""A record on its way through the worker: located (we know whom to answer), then decoded."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from ondemand.contract.headers import HeaderFields, ReplyAddress, Terms
+from ondemand.contract.record import Record
+from ondemand.runtime.base import Arrays
+
+# These two are made once for each request: not frozen, because a frozen dataclass takes twice as
+# long to make. Nothing changes them after decode.
+
+
+@dataclass(slots=True, eq=False)
+class Located:
+    """A record that can be answered, whatever else is wrong with it."""
+
+    record: Record
+    fields: HeaderFields
+    address: ReplyAddress
+    taken_at: float  # seconds on the worker's monotonic clock
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A decoded request that fits the model's signature.
+
+    *rows* is 1 for models without a batch axis. Requests of the same *kind* (datatypes and trailing
+    shapes) can be concatenated. *deadline_ms* is in milliseconds since the epoch.
+    """
+
+    located: Located
+    terms: Terms
+    inputs: Arrays
+    outputs: tuple[str, ...]
+    id: str | None
+    rows: int
+    size_bytes: int
+    kind: Hashable
+    deadline_ms: int | None

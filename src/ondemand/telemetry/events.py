@@ -1,0 +1,182 @@
+"""The closed catalogue of what operators see: every log event and every metric, once.
+
+A test fails for a name that is used but not listed, or listed but never used;
+``docs/telemetry.md`` is generated from here. Labels are bounded: each says by what.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+
+class Event(StrEnum):
+    """A line in the log. The comment above each says when it is written, and its fields."""
+
+    # Once the model is loaded and warm.
+    # Fields: model, version, topic, group, kafka, threads.
+    WORKER_STARTING = "worker.starting"
+    # Where health and metrics are served.
+    # Fields: address.
+    HTTP_LISTENING = "http.listening"
+    # A signal arrived; what is running is settled and committed.
+    # Fields: signal, drain_timeout_seconds.
+    WORKER_DRAINING = "worker.draining"
+    # A second signal arrived; the process leaves at once, what is unsettled will be repeated.
+    # Fields: signal.
+    WORKER_ABANDONED = "worker.abandoned"
+    # The worker left its group.
+    # Fields: requests, unsettled.
+    WORKER_STOPPED = "worker.stopped"
+    # Partitions came to this worker.
+    # Fields: partitions.
+    PARTITIONS_ASSIGNED = "partitions.assigned"
+    # Partitions went to another worker, after what was running had settled.
+    # Fields: partitions, unsettled.
+    PARTITIONS_REVOKED = "partitions.revoked"
+    # Partitions were taken while this worker was silent; nothing of them is committed.
+    # Fields: partitions.
+    PARTITIONS_LOST = "partitions.lost"
+    # The queue is full: partitions are paused, polling goes on.
+    # Fields: queue_rows, queue_bytes.
+    QUEUE_FULL = "queue.full"
+    # The queue has room again.
+    # Fields: queue_rows, queue_bytes.
+    QUEUE_RESUMED = "queue.resumed"
+    # A request was answered with a status that its caller must act on.
+    # Fields: correlation_id, status, message, source.
+    REQUEST_REFUSED = "request.refused"
+    # A record has no usable correlation ID or reply address; it is in the dead letters.
+    # Fields: message, source.
+    REQUEST_UNANSWERABLE = "request.unanswerable"
+    # The model failed on one request alone; it is answered and in the dead letters.
+    # Fields: correlation_id, status, message, source.
+    REQUEST_FAILED = "request.failed"
+    # Lines of one event were left out because there were too many in one second.
+    # Fields: left_out, of.
+    LINES_LEFT_OUT = "log.left-out"
+    # The broker did not take a record for now; it is published again.
+    # Fields: topic, message, records.
+    PUBLISH_REPEATED = "publish.repeated"
+    # The broker will never take this reply; the request goes to the dead letters.
+    # Fields: topic, message.
+    PUBLISH_REFUSED = "publish.refused"
+    # The broker did not answer a question; it is asked again.
+    # Fields: message.
+    BROKER_SILENT = "broker.silent"
+    # Offsets could not be stored; a later commit repeats them.
+    # Fields: message.
+    COMMIT_FAILED = "commit.failed"
+    # Something unforeseen happened; the process leaves.
+    # Fields: message.
+    WORKER_FAILED = "worker.failed"
+
+
+MetricKind = Literal["counter", "gauge", "histogram"]
+
+SECONDS_BUCKETS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: *labels* maps each label to what bounds its values."""
+
+    name: str
+    kind: MetricKind
+    meaning: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    buckets: tuple[float, ...] = ()
+
+
+REQUESTS = Metric(
+    "ondemand_requests_total",
+    "counter",
+    "Requests answered, by status, once their answers are with the producer.",
+    {"status": "the ten statuses of the contract"},
+)
+DEAD_LETTERS = Metric(
+    "ondemand_dead_letters_total",
+    "counter",
+    "Records written to the dead letters.",
+    {"reason": "`unanswerable` and the statuses of the contract"},
+)
+BATCH_ROWS = Metric(
+    "ondemand_batch_rows", "histogram", "Rows in one run of the model.", buckets=ROWS_BUCKETS
+)
+MODEL_SECONDS = Metric(
+    "ondemand_model_seconds",
+    "histogram",
+    "Seconds of one run of the model, concatenating and splitting included.",
+    buckets=SECONDS_BUCKETS,
+)
+QUEUE_SECONDS = Metric(
+    "ondemand_queue_seconds",
+    "histogram",
+    "Seconds that the longest waiting request of a batch waited in this worker.",
+    buckets=SECONDS_BUCKETS,
+)
+QUEUE_ROWS = Metric("ondemand_queue_rows", "gauge", "Rows that wait in this worker.")
+QUEUE_BYTES = Metric("ondemand_queue_bytes", "gauge", "Request bytes that wait in this worker.")
+UNSETTLED_REQUESTS = Metric(
+    "ondemand_unsettled_requests",
+    "gauge",
+    "Requests taken from the broker whose answers it has not acknowledged yet.",
+)
+LAG_RECORDS = Metric(
+    "ondemand_lag_records",
+    "gauge",
+    "Records of this partition that no worker has fetched yet.",
+    {"partition": "the partitions of the request topic"},
+)
+PARTITIONS = Metric("ondemand_assigned_partitions", "gauge", "Partitions that this worker reads.")
+PAUSED = Metric(
+    "ondemand_paused", "gauge", "1 while partitions are paused because the queue is full."
+)
+PUBLISH_FAILURES = Metric(
+    "ondemand_publish_failures_total",
+    "counter",
+    "Records that the broker did not acknowledge.",
+    {"outcome": "`repeated` or `refused`"},
+)
+COMMIT_FAILURES = Metric(
+    "ondemand_commit_failures_total", "counter", "Commits of offsets that the broker did not take."
+)
+WORKER_INFO = Metric(
+    "ondemand_worker_info",
+    "gauge",
+    "1; its labels say what runs here.",
+    {"model": "one", "version": "one", "guarantee": "one"},
+)
+
+METRICS = (
+    REQUESTS,
+    DEAD_LETTERS,
+    BATCH_ROWS,
+    MODEL_SECONDS,
+    QUEUE_SECONDS,
+    QUEUE_ROWS,
+    QUEUE_BYTES,
+    UNSETTLED_REQUESTS,
+    LAG_RECORDS,
+    PARTITIONS,
+    PAUSED,
+    PUBLISH_FAILURES,
+    COMMIT_FAILURES,
+    WORKER_INFO,
+)
