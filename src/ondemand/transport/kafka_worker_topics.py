@@ -1,0 +1,81 @@
+"""How many partitions a topic has: looked up, never tried, and remembered for a while."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException
+
+from ondemand.errors import TransportError
+from ondemand.transport.kafka_worker_errors import error_of
+
+THERE_SECONDS: Final = 30.0
+MISSING_SECONDS: Final = 1.0
+TOPICS_MAX: Final = 10_000
+
+_MISSING: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - public constants, named with an underscore
+        KafkaError.TOPIC_EXCEPTION,  # a name that no topic can have
+    }
+)
+
+
+class _Known(NamedTuple):
+    partitions: int | None
+    until: float
+
+
+class PartitionCounts:
+    """Partition counts by topic. *client* is a producer or consumer made with
+    ``allow.auto.create.topics=false``: only so does a look-up never create a topic.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        timeout_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+
+    def __call__(self, topic: str) -> int | None:
+        """The partition count of *topic*, None if it is not there; at most 30 s old, 1 s for None.
+
+        Raises ``TransportError`` where the broker does not answer.
+        """
+        now = self._clock()
+        known = self._known.get(topic)
+        if known is not None and now < known.until:
+            return known.partitions
+        count = self._look_up(topic)
+        if len(self._known) >= TOPICS_MAX:  # callers choose the names: keep the memory bounded
+            self._known.clear()
+        until = now + (MISSING_SECONDS if count is None else THERE_SECONDS)
+        self._known[topic] = _Known(count, until)
+        return count
+
+    def forget(self, topic: str) -> None:
+        """Look *topic* up again the next time."""
+        self._known.pop(topic, None)
+
+    def _look_up(self, topic: str) -> int | None:
+        try:
+            answer = self._client.list_topics(topic, timeout=self._timeout_seconds)
+        except KafkaException as error:
+            raise TransportError(
+                f"the broker does not say whether topic {topic!r} is there: {error_of(error).str()}"
+            ) from error
+        found = answer.topics[topic]
+        if found.error is None:
+            return len(found.partitions)
+        if found.error.code() in _MISSING:
+            return None
+        raise TransportError(
+            f"the broker does not say whether topic {topic!r} is there: {found.error.str()}"
+        ) from KafkaException(found.error)

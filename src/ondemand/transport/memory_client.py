@@ -1,0 +1,89 @@
+"""The requesting side of the memory broker."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ondemand.contract.record import OutgoingRecord, Partition, Record
+from ondemand.errors import TransportError
+
+if TYPE_CHECKING:
+    from ondemand.transport.memory import MemoryBroker
+
+
+class MemoryClientTransport:
+    """A ``ClientTransport`` on a ``MemoryBroker``; made by ``MemoryBroker.client``."""
+
+    def __init__(self, broker: "MemoryBroker") -> None:
+        self._broker = broker
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._arrived = asyncio.Event()
+        self._replies: Partition | None = None
+        self._position = 0
+
+    def __repr__(self) -> str:
+        return f"<MemoryClientTransport [{self._replies or 'not listening'}]>"
+
+    async def start(self) -> None:
+        """Be told of new records."""
+        self._loop = asyncio.get_running_loop()
+        self._broker.watch(self._wake)
+
+    async def partition_count(self, topic: str) -> int | None:
+        """How many partitions *topic* has; None if it is not there."""
+        return self._broker.partition_count(topic)
+
+    async def listen(self, replies: Partition) -> None:
+        """Read *replies* from its end on. Raises ``TransportError`` where it is not there."""
+        with self._broker.changed:
+            log = self._broker.log(replies)
+            if log is None:
+                raise TransportError(f"{replies} is not there")
+            self._replies, self._position = replies, log.end
+
+    async def fetch(self, timeout_seconds: float) -> Sequence[Record]:
+        """The records that are there; waits for a first one."""
+        self._require_started()
+        records = self._read()
+        if records:
+            return records
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while not records:
+                    await self._arrived.wait()
+                    records = self._read()
+        except TimeoutError:
+            return ()
+        return records
+
+    async def send(self, record: OutgoingRecord) -> None:
+        """Append *record*; raises ``TransportError`` where the broker does not take it."""
+        self._require_started()
+        self._broker.append(record)
+
+    async def stop(self) -> None:
+        """Be told of nothing any more. Idempotent."""
+        self._broker.unwatch(self._wake)
+        self._loop = None
+
+    def _read(self) -> Sequence[Record]:
+        self._arrived.clear()
+        if self._replies is None:
+            raise TransportError("nothing to fetch: `listen` comes first")
+        with self._broker.changed:
+            log = self._broker.log(self._replies)
+            if log is None:
+                raise TransportError(f"{self._replies} is not there any more")
+            records = log.read(self._position, len(log.records))
+            if records:
+                self._position = records[-1].next_offset
+            return records
+
+    def _require_started(self) -> None:
+        if self._loop is None:
+            raise TransportError("this transport is not started, or stopped")
+
+    def _wake(self) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self._arrived.set)
