@@ -1,0 +1,94 @@
+"""``ondemand worker``: from a model file to a worker that can be released."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ondemand.errors import ConfigurationError
+
+app = typer.Typer(
+    name="worker",
+    help="Make, check and run workers: folders with a model and its `worker.toml`.",
+    no_args_is_help=True,
+)
+
+_CHECK_HELP = """Find everything wrong with a worker folder before it is released.
+
+Compares digests and the signature with the model's own, runs the golden pairs through the real
+model, and looks for limits that cannot work. One line per problem; exit code 1 if there is one.
+"""
+
+_NEW_HELP = """Make a worker folder for an ONNX model.
+
+Reads the signature and the digest from the model, writes `worker.toml`, copies the model and, where
+the model takes zeros, records a first golden pair.
+"""
+
+
+@app.command("check", help=_CHECK_HELP, epilog="Example: ondemand worker check workers/digits")
+def check(
+    folder: Annotated[Path, typer.Argument(help="The worker folder.", metavar="FOLDER")],
+) -> None:
+    """Print one line per problem, or one that says what was found good."""
+    from ondemand.runtime.manifest import read_manifest  # noqa: PLC0415 - `--help` must be fast
+    from ondemand.runtime.package import check_package  # noqa: PLC0415 - `--help` must be fast
+
+    problems = check_package(folder)
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        typer.echo(f"{folder} is not ready: {count}.", err=True)
+        raise typer.Exit(1)
+    manifest = read_manifest(folder)
+    signature = manifest.signature
+    takes = "; ".join(str(spec) for spec in signature.inputs)
+    gives = "; ".join(str(spec) for spec in signature.outputs)
+    typer.echo(f"{manifest.name} {manifest.version} is ready. It takes {takes}; gives {gives}.")
+    if manifest.golden is None:
+        typer.echo("It has no golden pairs: nothing shows that its answers are right.")
+
+
+@app.command(
+    "new", help=_NEW_HELP, epilog="Example: ondemand worker new prices --model prices.onnx"
+)
+def new(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The model's name; its topics and its group are named after it.", metavar="NAME"
+        ),
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", help="The ONNX file; it is copied.", metavar="FILE.onnx")
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Where to write; by default workers/NAME.", metavar="FOLDER"),
+    ] = None,
+) -> None:
+    """Write the folder and say what comes next."""
+    from ondemand.runtime.scaffold import new_package  # noqa: PLC0415 - `--help` must be fast
+
+    try:
+        made = new_package(folder or Path("workers") / name, name=name, model=model)
+    except ConfigurationError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{made.folder} is written.")
+    if made.no_golden:
+        typer.echo(f"No golden pair was recorded: {made.no_golden}.")
+    typer.echo("Next:")
+    for command in _next_commands(made.folder, name):
+        typer.echo(f"  {command}")
+
+
+def _next_commands(folder: Path, name: str) -> list[str]:
+    """What leads from a folder to an answer."""
+    return [
+        f"ondemand worker check {folder}",
+        f"ondemand topics apply --model {name} --service cli",
+        f"ondemand worker run {folder}",
+        f"ondemand predict {name} FILE",
+    ]
