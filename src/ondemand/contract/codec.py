@@ -1,9 +1,35 @@
 """V2 bodies, both forms: JSON, and a JSON head followed by binary tensors."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ondemand.contract.tensor import Tensor
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ondemand.contract.binary_data import decode_bytes, encode_bytes
+from ondemand.contract.document import (
+    malformed,
+    optional_list,
+    optional_text,
+    parse_object,
+    quoted,
+)
+from ondemand.contract.json_data import decode_data, encode_data
+from ondemand.contract.tensor import DTYPES, Datatype, Tensor
+from ondemand.errors import RequestError, Status
+from ondemand.limits import AXES_MAX, HEADER_VALUE_BYTES_MAX, TENSORS_MAX
+
+_DATATYPES = {datatype.value: datatype for datatype in Datatype}
+_NUMPY_DATATYPES = {
+    (dtype.kind, dtype.itemsize): datatype
+    for datatype, dtype in DTYPES.items()
+    if datatype is not Datatype.BYTES
+}
+# NumPy counts bytes in a signed 64-bit integer, also those of an empty array's other axes.
+_EXTENT_MAX = (2**63 - 1) // 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +61,273 @@ class InferResponse:
 
 def decode_request(value: bytes, head_length: int | None) -> InferRequest:
     """The request in *value*. Raises ``RequestError`` with the contract's status and a message
-    that says what was wrong and what was expected (docs/contract.md, Fine print)."""
-    raise NotImplementedError
+    that says what was wrong and what was expected (docs/contract.md, Fine print).
+
+    Tensors that came as bytes are read-only views of *value*, possibly not aligned. Names of inputs
+    are unique, and so are those of outputs; whether a model has them is not checked here.
+    """
+    head = _head(value, head_length)
+    members = parse_object(head)
+    inputs = _Tensors(value, head, head_length).decode(members, "inputs")
+    outputs: tuple[str, ...] = ()
+    if "outputs" in members:
+        outputs = tuple(map(_name_of, optional_list(members, "outputs", TENSORS_MAX)))
+        _refuse_repeated(outputs, "outputs")
+    return InferRequest(inputs, outputs, optional_text(members, "id"))
 
 
 def encode_request(request: InferRequest, *, binary: bool) -> Body:
     """The body for *request*. Raises ``ValueError`` for what the form cannot hold (NaN in JSON)."""
-    raise NotImplementedError
+    members: dict[str, Any] = {}
+    if request.id is not None:
+        members["id"] = request.id
+    if request.outputs:
+        members["outputs"] = [{"name": name} for name in request.outputs]
+    return _encode(members, "inputs", request.inputs, binary=binary)
 
 
 def decode_response(value: bytes, head_length: int | None) -> InferResponse:
-    """The response in *value*. Raises ``RequestError(INTERNAL)`` if a worker sent nonsense."""
-    raise NotImplementedError
+    """The response in *value*. Raises ``RequestError(INTERNAL)`` if a worker sent nonsense.
+
+    Tensors that came as bytes are read-only views of *value*, possibly not aligned.
+    """
+    try:
+        head = _head(value, head_length)
+        members = parse_object(head)
+        return InferResponse(
+            model_name=optional_text(members, "model_name") or "",
+            model_version=optional_text(members, "model_version") or "",
+            outputs=_Tensors(value, head, head_length).decode(members, "outputs"),
+            id=optional_text(members, "id"),
+        )
+    except RequestError as error:
+        message = f"the worker's reply cannot be decoded: {error.message}"
+        raise RequestError(Status.INTERNAL, message) from error
 
 
 def encode_response(response: InferResponse, *, binary: bool) -> Body:
-    """The body for *response*. Raises ``ValueError`` for what the form cannot hold (NaN in JSON)."""
-    raise NotImplementedError
+    """The body for *response*. Raises ``ValueError`` for what the form cannot hold (JSON: NaN)."""
+    members: dict[str, Any] = {
+        "model_name": response.model_name,
+        "model_version": response.model_version,
+    }
+    if response.id is not None:
+        members["id"] = response.id
+    return _encode(members, "outputs", response.outputs, binary=binary)
 
 
 def encode_error(code: str, message: str) -> bytes:
     """``{"error": message, "code": code}``."""
-    raise NotImplementedError
+    # Messages quote exceptions and names from anywhere: what UTF-8 cannot hold becomes "?".
+    readable = message.encode("utf-8", "replace").decode()
+    return orjson.dumps({"error": readable, "code": code})
 
 
 def decode_error(value: bytes) -> str:
-    """The message of an error body; a generic sentence if it is not one."""
-    raise NotImplementedError
+    """The message of an error body, of bounded length; a generic sentence if there is none."""
+    try:
+        message = parse_object(value).get("error")
+    except RequestError:
+        message = None
+    if type(message) is str and message:
+        return message[:HEADER_VALUE_BYTES_MAX]
+    return "the worker refused the request and gave no readable reason"
 
 
 def array_tensors(arrays: Sequence[tuple[str, object]]) -> tuple[Tensor, ...]:
     """Tensors from anything NumPy makes an array of: dtype to datatype, byte order mended, text to
     BYTES as UTF-8. Raises ``ValueError`` for an array that V2 has no datatype for."""
-    raise NotImplementedError
+    return tuple(_array_tensor(name, value) for name, value in arrays)
+
+
+def _array_tensor(name: str, value: object) -> Tensor:
+    try:
+        data: NDArray[Any] = np.asarray(value)
+        # NumPy's own text and bytes lose trailing zeros: only objects keep what a caller gave.
+        if data.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+            data = np.asarray(value, dtype=object)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"tensor {quoted(name)}: NumPy makes no array of it: {error}") from error
+    if data.ndim > AXES_MAX:
+        raise ValueError(
+            f"tensor {quoted(name)} has {data.ndim} axes, at most {AXES_MAX} are taken"
+        )
+    if data.dtype.kind in "SUO":
+        elements = [_element_bytes(name, element) for element in data.reshape(-1).tolist()]
+        return Tensor(name, Datatype.BYTES, np.array(elements, dtype=object).reshape(data.shape))
+    datatype = _NUMPY_DATATYPES.get((data.dtype.kind, data.dtype.itemsize))
+    if datatype is None:
+        expected = ", ".join(Datatype)
+        raise ValueError(
+            f"tensor {quoted(name)}: no datatype for NumPy's {data.dtype}; there are {expected}"
+        )
+    return Tensor(name, datatype, data.astype(DTYPES[datatype], copy=False))
+
+
+def _element_bytes(name: str, element: object) -> bytes:
+    if isinstance(element, str):
+        return element.encode()
+    if isinstance(element, bytes):
+        return element
+    kind = type(element).__name__
+    raise ValueError(f"tensor {quoted(name)}: an element is {kind}, expected text or bytes")
+
+
+def _head(value: bytes, head_length: int | None) -> bytes:
+    """The JSON part of *value*."""
+    if head_length is None:
+        return value
+    if not 0 < head_length <= len(value):
+        raise malformed(
+            f"the JSON head is said to have {head_length} bytes, but the body has {len(value)}; "
+            "a binary body starts with a JSON head"
+        )
+    return value[:head_length]
+
+
+def _name_of(entry: dict[str, Any]) -> str:
+    name = entry.get("name")
+    if type(name) is not str:
+        raise malformed(f"the `name` of a tensor must be text, got {quoted(name)}")
+    return name
+
+
+def _refuse_repeated(names: Iterable[str], member: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            message = f"`{member}` names {quoted(name)} more than once"
+            raise RequestError(Status.INVALID_INPUT, message)
+        seen.add(name)
+
+
+class _Tensors:
+    """Reads the tensors of one body in their order; binary ones follow the head one by one."""
+
+    __slots__ = ("_booleans", "_position", "_value")
+
+    def __init__(self, value: bytes, head: bytes, head_length: int | None) -> None:
+        self._value = value
+        self._position = head_length  # where the next binary tensor starts; None: there are none
+        # Looking for one byte is 50 times as fast as looking at the type of each element, and most
+        # documents of numbers hold neither the r of `true` nor the l of `false`.
+        self._booleans = b"r" in head or b"l" in head
+
+    def decode(self, members: dict[str, Any], member: str) -> tuple[Tensor, ...]:
+        """The tensors that *member* lists. Raises ``RequestError``."""
+        if members.get(member) is None:
+            raise malformed(f"the body must have a list `{member}`")
+        entries = optional_list(members, member, TENSORS_MAX)
+        tensors = tuple([self._tensor(entry) for entry in entries])
+        if len(tensors) > 1:
+            _refuse_repeated([tensor.name for tensor in tensors], member)
+        if self._position is not None and self._position != len(self._value):
+            left = len(self._value) - self._position
+            raise malformed(f"{left} bytes follow the last binary tensor")
+        return tensors
+
+    def _tensor(self, entry: dict[str, Any]) -> Tensor:
+        name = _name_of(entry)
+        try:
+            return self._named_tensor(name, entry)
+        except RequestError as error:
+            message = f"tensor {quoted(name)}: {error.message}"
+            raise RequestError(error.status, message) from error
+
+    def _named_tensor(self, name: str, entry: dict[str, Any]) -> Tensor:
+        datatype = _datatype(entry.get("datatype"))
+        shape = _shape(entry.get("shape"))
+        count = math.prod(shape)
+        parameters = entry.get("parameters")
+        if parameters is not None and type(parameters) is not dict:
+            raise malformed(f"`parameters` must be a JSON object, got {quoted(parameters)}")
+        size = parameters.get("binary_data_size") if parameters else None
+        data = entry.get("data")
+        if size is None:
+            if data is None:
+                raise malformed("neither `data` nor `parameters.binary_data_size` is there")
+            array = decode_data(data, datatype, shape, count=count, booleans=self._booleans)
+        else:
+            if data is not None:
+                raise malformed("both `data` and `parameters.binary_data_size` are there")
+            start = self._take(size)
+            array = decode_bytes(
+                self._value, start, size, datatype=datatype, shape=shape, count=count
+            )
+        return Tensor(name, datatype, array)
+
+    def _take(self, size: Any) -> int:
+        """Where the next *size* bytes after the head start."""
+        start = self._position
+        if start is None:
+            raise malformed(
+                "`parameters.binary_data_size` needs content-type application/octet-stream and "
+                "the header inference-header-content-length"
+            )
+        if type(size) is not int or size < 0:
+            raise malformed(f"`binary_data_size` must be a count of bytes, got {quoted(size)}")
+        left = len(self._value) - start
+        if size > left:
+            raise malformed(f"`binary_data_size` is {size}, but {left} bytes are left of the body")
+        self._position = start + size
+        return start
+
+
+def _datatype(name: Any) -> Datatype:
+    if type(name) is not str:
+        raise malformed(f"`datatype` must be text, got {quoted(name)}")
+    datatype = _DATATYPES.get(name)
+    if datatype is None:
+        message = f"unknown datatype {quoted(name)}; expected one of {', '.join(Datatype)}"
+        raise RequestError(Status.INVALID_INPUT, message)
+    return datatype
+
+
+def _shape(shape: Any) -> list[int]:
+    """*shape* if NumPy can hold it. The product is exact: Python's integers have no end."""
+    if type(shape) is not list:
+        raise malformed(f"`shape` must be a list, got {quoted(shape)}")
+    if len(shape) > AXES_MAX:
+        raise malformed(f"`shape` has {len(shape)} axes, at most {AXES_MAX} are taken")
+    extent = 1
+    for length in shape:
+        if type(length) is not int or length < 0:
+            raise malformed(f"`shape` must list whole numbers from 0 up, got {quoted(length)}")
+        extent *= length or 1
+    if extent > _EXTENT_MAX:
+        raise malformed(f"the dimensions of shape {shape} overflow")
+    return shape
+
+
+def _encode(
+    members: dict[str, Any], member: str, tensors: Sequence[Tensor], *, binary: bool
+) -> Body:
+    """The body with *tensors* listed as *member*."""
+    entries: list[dict[str, Any]] = []
+    members[member] = entries
+    parts: list[bytes] = [b""]
+    for tensor in tensors:
+        data = tensor.data
+        if data.dtype != DTYPES[tensor.datatype]:
+            expected = f"{tensor.datatype} needs {DTYPES[tensor.datatype]}"
+            raise ValueError(f"tensor {quoted(tensor.name)}: dtype {data.dtype}, but {expected}")
+        entry: dict[str, Any] = {
+            "name": tensor.name,
+            "shape": data.shape,
+            "datatype": tensor.datatype,
+        }
+        entries.append(entry)
+        if binary:
+            part = encode_bytes(tensor)
+            parts.append(part)
+            entry["parameters"] = {"binary_data_size": len(part)}
+        else:
+            entry["data"] = encode_data(tensor)
+    try:
+        head = orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError as error:
+        raise ValueError(f"JSON cannot hold a name or an id of this body: {error}") from error
+    if not binary:
+        return Body(head, None)
+    parts[0] = head
+    return Body(b"".join(parts), len(head))

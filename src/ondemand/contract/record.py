@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 Headers = Sequence[tuple[str, bytes | None]]
-"""Header names may repeat, values may be null, empty or not UTF-8: a record never breaks its batch."""
+"""Names may repeat, values may be null, empty or not UTF-8: a record never breaks its batch."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,11 +1,32 @@
 """The one answer to a request, good or bad: headers, key and body of one record."""
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
-from ondemand.contract.codec import Body
-from ondemand.contract.headers import ReplyAddress
+from ondemand.contract.codec import Body, encode_error
+from ondemand.contract.document import quoted
+from ondemand.contract.headers import (
+    CORRELATION_ID,
+    MODEL_VERSION,
+    ROUTING,
+    TRACEPARENT,
+    TRACESTATE,
+    HeaderFields,
+    ReplyAddress,
+    form_headers,
+    index_headers,
+    parse_head_length,
+)
 from ondemand.contract.record import OutgoingRecord, Record
-from ondemand.errors import Status
+from ondemand.errors import RequestError, Status
+
+STATUS: Final = "status"
+MODEL_NAME: Final = "model-name"
+SERVER_TIMING: Final = "server-timing"
+
+_STATUSES = {status.encode(): status for status in Status}
+_TIMING = re.compile(rb"(queue|model|batch);(?:dur|desc)=([0-9]{1,12}(?:\.[0-9]{1,9})?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +38,19 @@ class ServerTiming:
     batch_rows: int = 0
 
     def header(self) -> bytes:
-        """``queue;dur=1.2, model;dur=0.4, batch;desc=32``."""
-        raise NotImplementedError
+        """``queue;dur=1.200, model;dur=0.400, batch;desc=32``."""
+        timings = (self.queue_ms, self.model_ms, self.batch_rows)
+        return b"queue;dur=%.3f, model;dur=%.3f, batch;desc=%d" % timings
 
     @classmethod
     def parse(cls, value: bytes | None) -> "ServerTiming":
         """Zeroes for what is missing or malformed: timings never fail a prediction."""
-        raise NotImplementedError
+        found = dict(_TIMING.findall(value or b""))
+        return cls(
+            queue_ms=float(found.get(b"queue", 0)),
+            model_ms=float(found.get(b"model", 0)),
+            batch_rows=int(float(found.get(b"batch", 0))),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +83,60 @@ def reply_record(
     trace: tuple[bytes | None, bytes | None] = (None, None),
 ) -> OutgoingRecord:
     """The record to publish. *trace*: ``traceparent`` and ``tracestate``, continued if present."""
-    raise NotImplementedError
+    # The correlation header of the request's own dialect and no other: SmallRye's reader takes a
+    # record with its reply-topic header for a request, and dies of a null correlation header.
+    headers: list[tuple[str, bytes | None]] = [
+        (ROUTING[address.dialect].correlation, address.correlation_id),
+        (STATUS, status.encode()),
+        (MODEL_NAME, served.model_name.encode()),
+        (MODEL_VERSION, served.model_version.encode()),
+        *form_headers(body.head_length),
+        (SERVER_TIMING, timing.header()),
+    ]
+    traceparent, tracestate = trace
+    if traceparent:
+        headers.append((TRACEPARENT, traceparent))
+    if tracestate:
+        headers.append((TRACESTATE, tracestate))
+    return OutgoingRecord(address.topic, address.partition, key, body.value, headers)
 
 
 def correlation_of(record: Record) -> bytes | None:
     """The native correlation ID of a record on a reply topic; None if there is none."""
-    raise NotImplementedError
+    return index_headers(record.headers).get(CORRELATION_ID) or None
 
 
 def parse_reply(record: Record) -> Reply:
     """What a worker answered. Never raises: an unknown status or a malformed header is read as
     ``internal`` with a message that says so."""
-    raise NotImplementedError
+    fields = index_headers(record.headers)
+    try:
+        status, body = _outcome(fields, record.value)
+    except RequestError as error:
+        status = Status.INTERNAL
+        body = Body(encode_error(status, f"the reply is malformed: {error.message}"), None)
+    return Reply(
+        status,
+        _readable(fields, MODEL_NAME),
+        _readable(fields, MODEL_VERSION),
+        ServerTiming.parse(fields.get(SERVER_TIMING)),
+        body,
+    )
+
+
+def _outcome(fields: HeaderFields, value: bytes | None) -> tuple[Status, Body]:
+    """Status and body. Raises ``RequestError`` that says where the reply breaks the contract."""
+    named = fields.get(STATUS)
+    status = _STATUSES.get(named or b"")
+    if status is None:
+        expected = ", ".join(Status)
+        message = f"header {STATUS}: expected one of {expected}, got {quoted(named)}"
+        raise RequestError(Status.INTERNAL, message)
+    if not value:
+        raise RequestError(Status.INTERNAL, f"status {status}, but no body")
+    return status, Body(value, parse_head_length(fields))
+
+
+def _readable(fields: HeaderFields, name: str) -> str:
+    """A header for people: what is not UTF-8 in it is replaced."""
+    return (fields.get(name) or b"").decode("utf-8", "replace")
