@@ -109,9 +109,10 @@ def short_modules(source: Source) -> Iterator[Complaint]:
 def short_lines(source: Source) -> Iterator[Complaint]:
     """A line fits beside another file."""
     for number, line in enumerate(source.text.splitlines(), start=1):
-        if len(line) > LINE_LENGTH_MAX:
-            text = f"{len(line)} characters, at most {LINE_LENGTH_MAX}. Break the line."
-            yield Complaint(source.path, number, text, len(line))
+        length = len(_PRAGMA.sub("", line))
+        if length > LINE_LENGTH_MAX:
+            text = f"{length} characters, at most {LINE_LENGTH_MAX}. Break the line."
+            yield Complaint(source.path, number, text, length)
 
 
 def flat_functions(source: Source) -> Iterator[Complaint]:
@@ -202,12 +203,21 @@ def docstrings(source: Source) -> Iterator[Complaint]:
 def no_wall_clock(source: Source) -> Iterator[Complaint]:
     """The time of day is read at the edges only, and handed on."""
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in _WALL_CLOCKS:
+        if _wall_clock(node):
             text = (
-                f"`{ast.unparse(node.func)}()` outside the edges. Take the time as an argument; "
+                f"`{ast.unparse(node)}` outside the edges. Take the time as an argument; "
                 "for durations use `time.monotonic()` where the waiting is done."
             )
-            yield Complaint(source.path, node.lineno, text)
+            yield Complaint(source.path, getattr(node, "lineno", 1), text)
+
+
+def _wall_clock(node: ast.AST) -> bool:
+    """Whether *node* names a clock that tells the time of day, to call it or to hand it on."""
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "time" and any(
+            name.name in {"time", "time_ns"} for name in node.names
+        )
+    return isinstance(node, ast.Attribute) and ast.unparse(node) in _WALL_CLOCKS
 
 
 def no_print(source: Source) -> Iterator[Complaint]:
@@ -219,6 +229,7 @@ def no_print(source: Source) -> Iterator[Complaint]:
             yield Complaint(source.path, node.lineno, text)
 
 
+_PRAGMA = re.compile(r"\s*# (?:noqa|type: ignore|fmt:).*$")
 _LEFTOVER = re.compile(r"\b(T[O]DO|FIX[M]E|XX[X])\b")
 
 
