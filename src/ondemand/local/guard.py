@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wake = _signals_as_bytes()
     with Path(log).open("ab") as output:
+        os.dup2(output.fileno(), sys.stderr.fileno())  # a fault of the guard's own
         jvm = subprocess.Popen(  # noqa: S603 - the owner's own command line
             command,
             stdin=subprocess.DEVNULL,
