@@ -128,8 +128,6 @@ def _match_inputs(tensors: Sequence[Tensor], policy: Policy) -> Mapping[str, Arr
     """The tensors by name, each one as the signature wants it."""
     specs = policy.signature.inputs
     given = {tensor.name: tensor for tensor in tensors}
-    if len(given) != len(tensors):
-        raise RequestError(Status.INVALID_INPUT, "an input is given more than once")
     if len(given) != len(specs) or any(spec.name not in given for spec in specs):
         raise RequestError(
             Status.INVALID_INPUT,

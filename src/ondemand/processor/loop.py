@@ -76,7 +76,7 @@ class Processor:
         # Guards the batcher, the ledger's tracks as a set, and the count of consignments.
         self._changed = threading.Condition()
         self.stopping = False
-        self._paused = False
+        self.paused = False
         self._model_failure: BaseException | None = None
         self._record_bytes = 1.0  # of the last fetch, on average
         self._committed_at = clock()
@@ -89,6 +89,11 @@ class Processor:
             f"<Processor [answering {self.unsettled} | {len(self._ledger.partitions)} partitions | "
             f"{self._batcher.rows} rows waiting]>"
         )
+
+    @property
+    def partitions(self) -> Collection[Partition]:
+        """What this worker reads now."""
+        return self._ledger.partitions
 
     @property
     def unsettled(self) -> int:
@@ -203,17 +208,17 @@ class Processor:
     def _balance(self) -> None:
         """Pause what comes in while the queue is full; polling goes on, so the group keeps us."""
         with self._changed:
-            if not self._paused and self._batcher.full:
+            if not self.paused and self._batcher.full:
                 self._changed.wait_for(lambda: not self._batcher.full, FULL_SECONDS)
             full, roomy = self._batcher.full, self._batcher.roomy
             rows, size_bytes = self._batcher.rows, self._batcher.size_bytes
-        if full and not self._paused:
+        if full and not self.paused:
             self._transport.pause(self._ledger.partitions)
-            self._paused = True
+            self.paused = True
             self._log.info(Event.QUEUE_FULL, queue_rows=rows, queue_bytes=size_bytes)
-        elif roomy and self._paused:
+        elif roomy and self.paused:
             self._transport.resume(self._ledger.partitions)
-            self._paused = False
+            self.paused = False
             self._log.info(Event.QUEUE_RESUMED, queue_rows=rows, queue_bytes=size_bytes)
 
     def _commit_if_due(self) -> None:
@@ -229,7 +234,7 @@ class Processor:
             queue_rows=self._batcher.rows,
             queue_bytes=self._batcher.size_bytes,
             unsettled=self.unsettled,
-            paused=int(self._paused),
+            paused=int(self.paused),
         )
         self._reporter.lag(self._transport.lag())
 
@@ -251,7 +256,7 @@ class Processor:
         """Begin with *partitions*."""
         with self._changed:
             self._ledger.assign(partitions)
-        self._paused = False
+        self.paused = False
         self.joined = True
         self._log.info(Event.PARTITIONS_ASSIGNED, partitions=_names(partitions))
 
@@ -260,7 +265,7 @@ class Processor:
         with self._changed:
             self._batcher.drop(partitions)
         deadline = self._clock() + self._pace.drain_timeout_seconds
-        while self._open_count() and self._clock() < deadline:
+        while self._open_count() and not self.failed and self._clock() < deadline:
             self._transport.serve(SERVE_SECONDS)
             self._delivery.repeat_due()
         if positions := self._ledger.positions():
@@ -284,7 +289,7 @@ class Processor:
     def _release(self, partitions: Collection[Partition]) -> None:
         with self._changed:
             self._ledger.release(partitions)
-        self._paused = False
+        self.paused = False
 
     # --- the model thread --------------------------------------------------------------------
 

@@ -71,7 +71,9 @@ def test_a_wrong_row_count_is_never_split_to_the_wrong_caller():
 def test_without_a_batch_axis_each_request_is_run_by_itself(count):
     """Nothing is concatenated, and a failure is its own."""
     signature = Signature(
-        (TensorSpec("x", Datatype.FP32, (1, 2)),), (TensorSpec("y", Datatype.FP32, (1, 2)),), False
+        (TensorSpec("x", Datatype.FP32, (1, 2)),),
+        (TensorSpec("y", Datatype.FP32, (1, 2)),),
+        batched=False,
     )
     model = DoublingModel(signature=signature, poison=1.0)
     outcomes = infer(model, [request(i, fill=float(i)) for i in range(count)])
