@@ -11,6 +11,9 @@ from documents import Block
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from ondemand.cli.commands import named_command
+from ondemand.cli.root import application
+
 _ASSIGNMENT = re.compile(r"^\w+=")
 _SEPARATORS = {"|", "||", "&&", ";", "&"}
 _REDIRECTIONS = {"<", ">", ">>", "2>", "&>"}
@@ -64,9 +67,9 @@ def check_command(words: Sequence[str]) -> str:
     """
     if words[0].rpartition("/")[2] != "ondemand":
         return ""
-    from ondemand.cli.app import app  # noqa: PLC0415 - the other checks need no command line
-
-    return _check(typer.main.get_command(app), words[1:], None)
+    rest = [word for word in words[1:] if word != "--debug"]  # counts wherever it stands
+    root = application(named_command(rest))
+    return _check(typer.main.get_command(root), rest, None)
 
 
 def _check(command: Any, words: Sequence[str], above: typer.Context | None) -> str:

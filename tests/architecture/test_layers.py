@@ -61,8 +61,9 @@ PURE_IMPORTS = {
 WAITING = {"threading", "queue", "time", "select", "socket", "concurrent", "asyncio"}
 """Libraries that a processor's step has no use for: steps do not wait, and time is an argument."""
 
-PUBLIC = {"ondemand", "ondemand.errors"}
-"""The modules whose names a worker folder may use: those that change with notice only."""
+PUBLIC = {"ondemand", "ondemand.contract.tensor", "ondemand.errors", "ondemand.runtime.base"}
+"""The modules whose names a worker folder may use: what a ``transform.py`` is written in. They
+change with notice only."""
 
 
 def top(name: str) -> str:
