@@ -50,7 +50,7 @@ def _outcome(arguments: list[str]) -> int:
 
 def _run(arguments: list[str], named: Command | None) -> int:
     """The command's exit code, which Typer gives as a ``SystemExit``."""
-    from ondemand.cli.root import application  # noqa: PLC0415 - needs the extra `cli`
+    from ondemand.cli.root import application
 
     try:
         application(named)(args=arguments, prog_name="ondemand")

@@ -1,23 +1,30 @@
-"""What operators and services can set. Command line, then environment, then file, then default.
-
-Each field says what it means, its unit, why this default, and what it interacts with;
-``docs/settings.md`` is generated from here. ``load`` merges the sources and remembers where each
-value came from.
+"""What can be set. Each field says what it means, its unit, why this default, and what it interacts
+with; ``docs/settings.md`` is generated from here.
 """
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ondemand import limits
 
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
+HIDDEN: Final = "(hidden)"
+_SECRET: Final = re.compile("password|secret|key|token|jaas", re.IGNORECASE)
+
+
+def shown_options(options: Mapping[str, str]) -> dict[str, str]:
+    """Options as people and logs may see them: values of secrets hidden, judged by their names."""
+    return {name: HIDDEN if _SECRET.search(name) else value for name, value in options.items()}
+
 
 class Settings(BaseModel):
     """What both sides share."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     kafka: str = Field(
         default="127.0.0.1:9092",
@@ -26,12 +33,23 @@ class Settings(BaseModel):
     )
     kafka_options: dict[str, str] = Field(
         default_factory=dict,
-        description="Options of the Kafka client library, by its own names, for what is not wrapped "
-        "here (TLS, SASL, buffers). Options that delivery depends on are refused.",
+        description="Options of the Kafka client library, by its own names, for what is not "
+        "wrapped here (TLS, SASL, buffers). Options that delivery depends on are refused. A value "
+        "`file:PATH` is read from that file, for secrets.",
     )
     connect_timeout_seconds: PositiveSeconds = Field(
         default=10.0, description="How long a start waits for the first answer of a broker."
     )
+
+    @field_validator("kafka_options", mode="before")
+    @classmethod
+    def _flat(cls, options: object) -> object:
+        """TOML reads an unquoted ``security.protocol`` as a table, and numbers as numbers."""
+        return dict(_flattened(options)) if isinstance(options, Mapping) else options
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, shown_options(value) if name == "kafka_options" else value
 
 
 class WorkerSettings(Settings):
@@ -42,7 +60,8 @@ class WorkerSettings(Settings):
     )
     dead_letter_topic: str | None = Field(
         default=None,
-        description="Where unanswerable requests and model failures go; by default `<model>.dead-letters`.",
+        description="Where unanswerable requests and model failures go; by default "
+        "`<model>.dead-letters`.",
     )
     group: str | None = Field(
         default=None, description="The consumer group; by default `ondemand.<model>`."
@@ -62,8 +81,8 @@ class WorkerSettings(Settings):
         default=limits.BATCH_ROWS_MAX,
         ge=1,
         le=65_536,
-        description="Rows that the model runs on at once. More amortise the cost per call, and make "
-        "the last row wait for all the others.",
+        description="Rows that the model runs on at once. More amortise the cost per call, and "
+        "make the last row wait for all the others.",
     )
     batch_bytes_max: int = Field(
         default=limits.BATCH_BYTES_MAX,
@@ -75,7 +94,8 @@ class WorkerSettings(Settings):
         ge=0,
         le=60,
         description="How long the first request of a batch waits for company while the model is "
-        "free. 0: not at all. Above 0 only for models whose cost per call dwarfs their cost per row.",
+        "free. 0: not at all. Above 0 only for models whose cost per call dwarfs their cost per "
+        "row.",
     )
     request_bytes_max: int = Field(
         default=limits.REQUEST_BYTES_MAX,
@@ -111,8 +131,8 @@ class WorkerSettings(Settings):
     )
     commit_interval_seconds: PositiveSeconds = Field(
         default=0.5,
-        description="How often finished offsets are committed in the background: the most work that "
-        "a crash repeats. Committing after each batch costs 5 to 10 ms a batch.",
+        description="How often finished offsets are committed in the background: the most work "
+        "that a crash repeats. Committing after each batch costs 5 to 10 ms a batch.",
     )
     drain_timeout_seconds: PositiveSeconds = Field(
         default=10.0,
@@ -181,5 +201,17 @@ class ClientSettings(Settings):
     )
     binary: bool = Field(
         default=True,
-        description="Send tensors as bytes (784 floats cost 0.5 µs) rather than JSON (33 to 53 µs).",
+        description="Send tensors as bytes (784 floats cost 0.5 µs) rather than JSON (33 to "
+        "53 µs).",
     )
+
+
+def _flattened(options: Mapping[Any, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Nested tables as dotted names; numbers and truth values as Kafka writes them."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.")
+        elif isinstance(value, bool | int | float):
+            yield f"{prefix}{name}", str(value).lower()
+        else:
+            yield f"{prefix}{name}", value
