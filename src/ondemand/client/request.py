@@ -1,0 +1,162 @@
+"""What a caller asks, checked and encoded before anything leaves the process."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypedDict
+
+from ondemand import limits
+from ondemand.contract import codec, topics
+from ondemand.contract.codec import Body
+from ondemand.contract.headers import ReplyAddress, Terms
+from ondemand.contract.record import OutgoingRecord
+from ondemand.contract.request import request_record
+from ondemand.contract.tensor import Tensor
+
+Inputs = Mapping[str, Any]
+"""Input tensors by name: anything NumPy makes an array of, or a ``Tensor``."""
+
+TIMEOUT_SECONDS_MAX: Final = 86_400.0
+
+
+class RequestOptions(TypedDict, total=False):
+    """What can be said about a request beside its inputs. All may be left out.
+
+    *key*: requests of one key keep their order. *model_version*: refuse to be served by another.
+    *outputs*: the names wanted, in order; all by default. *binary*: tensors as bytes rather than
+    JSON; by default as the settings say. *traceparent*: W3C trace context, continued in the reply.
+    """
+
+    key: bytes | str | None
+    model_version: str | None
+    outputs: Sequence[str]
+    binary: bool | None
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """A request that is known to be sound: all but where its reply goes, and until when."""
+
+    model: str
+    topic: str
+    key: bytes | None
+    body: Body
+    model_version: str | None
+    traceparent: bytes | None
+    timeout_seconds: float | None  # None: nobody waits, and no deadline is named
+
+    def record(self, address: ReplyAddress, now_seconds: float) -> OutgoingRecord:
+        """The record to publish at *now_seconds* since the epoch."""
+        deadline_ms = None
+        if self.timeout_seconds is not None:
+            deadline_ms = round((now_seconds + self.timeout_seconds) * 1_000)
+        terms = Terms(
+            head_length=self.body.head_length,
+            deadline_ms=deadline_ms,
+            model_version=self.model_version,
+            traceparent=self.traceparent,
+            tracestate=None,
+        )
+        return request_record(
+            self.topic, key=self.key, address=address, terms=terms, body=self.body
+        )
+
+
+def prepare(
+    model: str,
+    inputs: Inputs,
+    *,
+    timeout_seconds: float | None,
+    binary_default: bool,
+    binary: bool | None = None,
+    key: bytes | str | None = None,
+    model_version: str | None = None,
+    outputs: Sequence[str] = (),
+    traceparent: str | None = None,
+) -> PreparedRequest:
+    """Check and encode one request.
+
+    Raises ``ValueError`` (``TypeError`` for what is no mapping) that says what cannot be sent: a
+    malformed name, an array that has no V2 datatype, NaN in a JSON body, too many bytes.
+    """
+    topic = topics.request_topic(model)
+    if timeout_seconds is not None:
+        check_timeout(timeout_seconds)
+    if isinstance(outputs, str):
+        raise TypeError(f"outputs must be a sequence of names, such as [{outputs!r}]")
+    request = codec.InferRequest(inputs=_tensors(inputs), outputs=tuple(outputs))
+    body = codec.encode_request(request, binary=binary_default if binary is None else binary)
+    if len(body.value) > limits.REQUEST_BYTES_MAX:
+        raise ValueError(
+            f"the request to {model!r} has {len(body.value):,} bytes, more than the "
+            f"{limits.REQUEST_BYTES_MAX:,} that a request may have: send fewer rows at once"
+        )
+    return PreparedRequest(
+        model=model,
+        topic=topic,
+        key=key.encode() if isinstance(key, str) else key,
+        body=body,
+        model_version=_header_text(model_version, "model_version"),
+        traceparent=_ascii(_header_text(traceparent, "traceparent")),
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def check_options(options: RequestOptions) -> None:
+    """Raise ``TypeError`` for an option that there is not."""
+    unknown = sorted(set(options) - RequestOptions.__optional_keys__)
+    if unknown:
+        known = ", ".join(sorted(RequestOptions.__optional_keys__))
+        raise TypeError(f"unknown option {unknown[0]!r}: there are {known}")
+
+
+def check_timeout(timeout_seconds: float) -> float:
+    """*timeout_seconds* if it is usable; otherwise ``ValueError``."""
+    if not (math.isfinite(timeout_seconds) and 0 < timeout_seconds <= TIMEOUT_SECONDS_MAX):
+        raise ValueError(
+            f"timeout must be above 0 and at most {TIMEOUT_SECONDS_MAX:.0f} seconds, "
+            f"not {timeout_seconds!r}"
+        )
+    return timeout_seconds
+
+
+def correlation_bytes(correlation_id: bytes | str) -> bytes:
+    """A caller's own correlation ID as it travels. Raises ``ValueError`` unless 1 to 128 bytes."""
+    encoded = correlation_id.encode() if isinstance(correlation_id, str) else correlation_id
+    if not 1 <= len(encoded) <= limits.CORRELATION_ID_BYTES_MAX:
+        raise ValueError(
+            f"a correlation ID has 1 to {limits.CORRELATION_ID_BYTES_MAX} bytes, not {len(encoded)}"
+        )
+    return encoded
+
+
+def _tensors(inputs: Inputs) -> tuple[Tensor, ...]:
+    if not isinstance(inputs, Mapping):
+        raise TypeError(
+            'inputs must map names to arrays, such as {"image": array}, '
+            f"not be of type {type(inputs).__name__}"
+        )
+    if not inputs:
+        raise ValueError("inputs are empty: name at least one tensor")
+    return tuple(
+        replace(value, name=name)
+        if isinstance(value, Tensor)
+        else codec.array_tensors([(name, value)])[0]
+        for name, value in inputs.items()
+    )
+
+
+def _header_text(value: str | None, what: str) -> str | None:
+    """*value* if a header can carry it: an empty header is malformed by the contract."""
+    if value is None or 1 <= len(value.encode()) <= limits.HEADER_VALUE_BYTES_MAX:
+        return value
+    raise ValueError(
+        f"{what} must have 1 to {limits.HEADER_VALUE_BYTES_MAX} bytes, not {len(value.encode())}"
+    )
+
+
+def _ascii(value: str | None) -> bytes | None:
+    if value is not None and not value.isascii():
+        raise ValueError(f"traceparent must be ASCII, not {value!r}")
+    return None if value is None else value.encode("ascii")
