@@ -31,8 +31,8 @@ def check(
     folder: Annotated[Path, typer.Argument(help="The worker folder.", metavar="FOLDER")],
 ) -> None:
     """Print one line per problem, or one that says what was found good."""
-    from ondemand.runtime.manifest import read_manifest  # noqa: PLC0415 - `--help` must be fast
-    from ondemand.runtime.package import check_package  # noqa: PLC0415 - `--help` must be fast
+    from ondemand.runtime.manifest import read_manifest
+    from ondemand.runtime.package import check_package
 
     problems = check_package(folder)
     for problem in problems:
@@ -69,7 +69,7 @@ def new(
     ] = None,
 ) -> None:
     """Write the folder and say what comes next."""
-    from ondemand.runtime.scaffold import new_package  # noqa: PLC0415 - `--help` must be fast
+    from ondemand.runtime.scaffold import new_package
 
     try:
         made = new_package(folder or Path("workers") / name, name=name, model=model)
@@ -82,6 +82,62 @@ def new(
     typer.echo("Next:")
     for command in _next_commands(made.folder, name):
         typer.echo(f"  {command}")
+
+
+_RUN_HELP = """Answer a model's requests until a signal comes.
+
+The first SIGTERM or Ctrl-C drains: takes nothing more, settles what is running, commits, leaves the
+group. The second one leaves at once; what was running is then answered by the next worker.
+"""
+
+
+@app.command(
+    "run",
+    help=_RUN_HELP,
+    epilog="Example: ondemand worker run workers/digits --kafka 127.0.0.1:9092 --http 127.0.0.1:0",
+)
+def run(
+    folder: Annotated[Path, typer.Argument(help="The worker folder.", metavar="FOLDER")],
+    kafka: Annotated[
+        str | None, typer.Option(help="The broker's addresses.", metavar="HOST:PORT[,…]")
+    ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(help="Where health and metrics are served; `off` for nowhere."),
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help="`console`, `json`, or `auto`.", metavar="FORMAT")
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting; may be repeated.", metavar="NAME=VALUE"),
+    ] = None,
+) -> None:
+    """Load the folder and serve it."""
+    from ondemand.processor.lifecycle import run_worker
+    from ondemand.runtime.manifest import MANIFEST
+    from ondemand.runtime.package import load_package
+    from ondemand.settings import WorkerSettings, load
+    from ondemand.telemetry.logging import configure_logging
+
+    given = {"kafka": kafka, "http": http, "log_format": log_format, **_named(values or [])}
+    settings = load(WorkerSettings, overrides=given, file=folder / MANIFEST).settings
+    configure_logging(settings.log_format, settings.log_level)
+    package = load_package(folder, threads=settings.model_threads)
+    try:
+        run_worker(package.model, settings)
+    finally:
+        package.model.close()
+
+
+def _named(values: list[str]) -> dict[str, str]:
+    """`NAME=VALUE` texts by name."""
+    named = dict(text.partition("=")[::2] for text in values)
+    if "" in named or any("=" not in text for text in values):
+        raise typer.BadParameter(
+            "write NAME=VALUE, for example batch_rows_max=64", param_hint="--set"
+        )
+    return named
 
 
 def _next_commands(folder: Path, name: str) -> list[str]:
