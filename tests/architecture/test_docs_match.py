@@ -13,7 +13,7 @@ from architecture.sources import PACKAGE, repository_files
 from documents import ROOT, Block, all_blocks, anchors, blocks, documents, inline_code, links
 
 _REFERENCE = re.compile(r"^(?P<path>[\w./-]+\.py):(?P<name>[A-Za-z_][\w.]*)$")
-_PATH = re.compile(r"^(?:src|tests|docs|broker|workers|benchmarks)/[\w./-]+\.\w+$")
+_PATH = re.compile(r"^(?:src|tests|docs|broker|workers|bench)/[\w./-]+\.\w+$")
 _TARGET = re.compile(r"^([A-Za-z][\w-]*):", flags=re.MULTILINE)
 
 DOCUMENTS = documents()

@@ -51,7 +51,7 @@ CLOCK_READERS = {
 }
 """Modules that may read the time of day."""
 
-PRINTERS = ("src/ondemand/cli/", "workers/", "benchmarks/", "tests/")
+PRINTERS = ("src/ondemand/cli/", "workers/", "bench/", "tests/")
 """Where people are talked to."""
 
 EVERYWHERE: tuple[Rule, ...] = (
@@ -152,7 +152,7 @@ def test_a_test_without_a_docstring_is_told() -> None:
 
 def test_the_time_of_day_is_read_at_the_edges() -> None:
     """Time is an argument everywhere but at the edges that are named here."""
-    told = complain(no_wall_clock, skip=(*CLOCK_EDGES, *CLOCK_READERS, "workers/", "benchmarks/"))
+    told = complain(no_wall_clock, skip=(*CLOCK_EDGES, *CLOCK_READERS, "workers/", "bench/"))
     assert not told, "\n".join(told)
 
 
