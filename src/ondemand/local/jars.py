@@ -60,11 +60,16 @@ def jar_paths(
     folder = folder or cache_folder() / "jars"
     missing = [jar for jar in jars if not (folder / jar.file_name).exists()]
     if missing:
-        _fetch(missing, folder, on_progress or (lambda *_: None))
+        _fetch_missing(missing, folder, on_progress or (lambda *_: None))
     paths = [folder / jar.file_name for jar in jars]
     for jar, path in zip(jars, paths, strict=True):
         _require_checksum(jar, path)
     return paths
+
+
+def fetch(*, on_progress: OnProgress | None = None) -> list[Path]:
+    """Have all jars of a local Kafka in the cache; their paths. Raises as ``jar_paths`` does."""
+    return jar_paths(pinned(), on_progress=on_progress)
 
 
 def _require_checksum(jar: Jar, path: Path) -> None:
@@ -78,7 +83,7 @@ def _require_checksum(jar: Jar, path: Path) -> None:
         )
 
 
-def _fetch(jars: Sequence[Jar], folder: Path, on_progress: OnProgress) -> None:
+def _fetch_missing(jars: Sequence[Jar], folder: Path, on_progress: OnProgress) -> None:
     """Fetch into a folder beside, check, then move into place: the cache holds whole jars only."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

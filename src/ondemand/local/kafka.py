@@ -11,7 +11,7 @@ from typing import Self
 from ondemand.errors import ConfigurationError
 from ondemand.local import ports, storage
 from ondemand.local.broker import Broker, Command
-from ondemand.local.jars import OnProgress, jar_paths, pinned
+from ondemand.local.jars import OnProgress, fetch
 from ondemand.local.java import find_java
 from ondemand.local.memory import require_memory
 from ondemand.local.metadata import known_brokers
@@ -124,7 +124,7 @@ class LocalKafka:
         require_memory(
             self._count * BROKER_MEMORY_BYTES, what=f"a local Kafka of {self._count} broker(s)"
         )
-        self._jars = jar_paths(pinned(), on_progress=self._on_progress)
+        self._jars = fetch(on_progress=self._on_progress)
         self._folder = storage.prepared_folder(self._named_folder, self._count)
         try:
             self._start_on_free_ports(self._folder)

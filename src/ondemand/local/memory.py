@@ -59,10 +59,22 @@ def _of_vm_stat(text: str) -> int | None:
     return int(page[1]) * sum(map(int, counts)) if page and counts else None
 
 
-def _output(command: str) -> str:
+def _output(*command: str) -> str:
     try:
-        return subprocess.run(  # noqa: S603 - a fixed command of the system
-            [command], capture_output=True, text=True, timeout=5, check=True
+        return subprocess.run(  # noqa: S603 - fixed commands of the system
+            command, capture_output=True, text=True, timeout=5, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def resident_bytes(pid: int) -> int | None:
+    """What a process holds in memory, or None where it cannot be told."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        status = ""
+    if found := re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE):
+        return int(found[1]) * 1024
+    kilobytes = _output("ps", "-o", "rss=", "-p", str(pid)).strip()
+    return int(kilobytes) * 1024 if kilobytes.isdecimal() else None

@@ -93,13 +93,20 @@ def write_properties(folder: Path, nodes: Sequence[Node], extra: Mapping[str, st
         home.properties.write_text(text, encoding="utf-8")
 
 
+def new_cluster_id() -> str:
+    """16 random bytes in URL-safe base 64, as Kafka wants them."""
+    while True:
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not cluster_id.startswith("-"):  # Kafka's tool would read an option
+            return cluster_id
+
+
 def format_new(homes: Sequence[Home], java_line: Sequence[str], jars: Sequence[Path]) -> None:
     """Give all data folders that have none the ID of one new cluster.
 
     ``java_line`` starts a JVM. Raises ``ConfigurationError`` with Kafka's own last words.
     """
-    cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*java_line, "kafka.tools.StorageTool", "format", "--cluster-id", cluster_id]
+    command = [*java_line, "kafka.tools.StorageTool", "format", "--cluster-id", new_cluster_id()]
     environment = {**os.environ, "CLASSPATH": os.pathsep.join(map(str, jars))}
     running = [
         (
