@@ -80,6 +80,9 @@ def run_worker(model: Model, settings: WorkerSettings) -> None:
     try:
         with _Signals(processor, settings, reporter.log):
             processor.run()
+    except Exception as error:
+        reporter.log.error(Event.WORKER_FAILED, message=str(error) or type(error).__name__)
+        raise
     finally:
         if health is not None:
             health.close()

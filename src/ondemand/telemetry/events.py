@@ -7,69 +7,118 @@ A test fails for a name that is used but not listed, or listed but never used;
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
 
 class Event(StrEnum):
-    """A line in the log. The comment above each says when it is written, and its fields."""
+    """A line in the log: its name, when it is written, and the fields that it has."""
 
-    # Once the model is loaded and warm.
-    # Fields: model, version, topic, group, kafka, threads.
-    WORKER_STARTING = "worker.starting"
-    # Where health and metrics are served.
-    # Fields: address.
-    HTTP_LISTENING = "http.listening"
-    # A signal arrived; what is running is settled and committed.
-    # Fields: signal, drain_timeout_seconds.
-    WORKER_DRAINING = "worker.draining"
-    # A second signal arrived; the process leaves at once, what is unsettled will be repeated.
-    # Fields: signal.
-    WORKER_ABANDONED = "worker.abandoned"
-    # The worker left its group.
-    # Fields: requests, unsettled.
-    WORKER_STOPPED = "worker.stopped"
-    # Partitions came to this worker.
-    # Fields: partitions.
-    PARTITIONS_ASSIGNED = "partitions.assigned"
-    # Partitions went to another worker, after what was running had settled.
-    # Fields: partitions, unsettled.
-    PARTITIONS_REVOKED = "partitions.revoked"
-    # Partitions were taken while this worker was silent; nothing of them is committed.
-    # Fields: partitions.
-    PARTITIONS_LOST = "partitions.lost"
-    # The queue is full: partitions are paused, polling goes on.
-    # Fields: queue_rows, queue_bytes.
-    QUEUE_FULL = "queue.full"
-    # The queue has room again.
-    # Fields: queue_rows, queue_bytes.
-    QUEUE_RESUMED = "queue.resumed"
-    # A request was answered with a status that its caller must act on.
-    # Fields: correlation_id, status, message, source.
-    REQUEST_REFUSED = "request.refused"
-    # A record has no usable correlation ID or reply address; it is in the dead letters.
-    # Fields: message, source.
-    REQUEST_UNANSWERABLE = "request.unanswerable"
-    # The model failed on one request alone; it is answered and in the dead letters.
-    # Fields: correlation_id, status, message, source.
-    REQUEST_FAILED = "request.failed"
-    # Lines of one event were left out because there were too many in one second.
-    # Fields: left_out, of.
-    LINES_LEFT_OUT = "log.left-out"
-    # The broker did not take a record for now; it is published again.
-    # Fields: topic, message, records.
-    PUBLISH_REPEATED = "publish.repeated"
-    # The broker will never take this reply; the request goes to the dead letters.
-    # Fields: topic, message.
-    PUBLISH_REFUSED = "publish.refused"
-    # The broker did not answer a question; it is asked again.
-    # Fields: message.
-    BROKER_SILENT = "broker.silent"
-    # Offsets could not be stored; a later commit repeats them.
-    # Fields: message.
-    COMMIT_FAILED = "commit.failed"
-    # Something unforeseen happened; the process leaves.
-    # Fields: message.
-    WORKER_FAILED = "worker.failed"
+    when: str
+    fields: tuple[str, ...]
+
+    def __new__(cls, name: str, when: str, *fields: str) -> Self:
+        """A member whose value is *name*."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.when, member.fields = when, fields
+        return member
+
+    WORKER_STARTING = (
+        "worker.starting",
+        "Once the model is loaded and warm.",
+        "model",
+        "version",
+        "topic",
+        "group",
+        "kafka",
+    )
+    HTTP_LISTENING = ("http.listening", "Where health and metrics are served.", "address")
+    WORKER_DRAINING = (
+        "worker.draining",
+        "A signal arrived; what is running is settled and committed.",
+        "signal",
+        "drain_timeout_seconds",
+    )
+    WORKER_ABANDONED = (
+        "worker.abandoned",
+        "A second signal arrived; the process leaves at once, what is unsettled will be repeated.",
+        "signal",
+    )
+    WORKER_STOPPED = ("worker.stopped", "The worker left its group.", "requests", "unsettled")
+    PARTITIONS_ASSIGNED = ("partitions.assigned", "Partitions came to this worker.", "partitions")
+    PARTITIONS_REVOKED = (
+        "partitions.revoked",
+        "Partitions went to another worker, after what was running had settled.",
+        "partitions",
+        "unsettled",
+    )
+    PARTITIONS_LOST = (
+        "partitions.lost",
+        "Partitions were taken while this worker was silent; nothing of them is committed.",
+        "partitions",
+    )
+    QUEUE_FULL = (
+        "queue.full",
+        "The queue is full: partitions are paused, polling goes on.",
+        "queue_rows",
+        "queue_bytes",
+    )
+    QUEUE_RESUMED = ("queue.resumed", "The queue has room again.", "queue_rows", "queue_bytes")
+    REQUEST_REFUSED = (
+        "request.refused",
+        "A request was answered with a status that its caller must act on.",
+        "correlation_id",
+        "status",
+        "message",
+        "source",
+    )
+    REQUEST_UNANSWERABLE = (
+        "request.unanswerable",
+        "A record has no usable correlation ID or reply address; it is in the dead letters.",
+        "message",
+        "source",
+    )
+    REQUEST_FAILED = (
+        "request.failed",
+        "The model failed on one request alone; it is answered and in the dead letters.",
+        "correlation_id",
+        "status",
+        "message",
+        "source",
+    )
+    LINES_LEFT_OUT = (
+        "log.left-out",
+        "Lines of one event were left out because there were too many in one second.",
+        "left_out",
+        "of",
+    )
+    PUBLISH_REPEATED = (
+        "publish.repeated",
+        "The broker did not take a record for now; it is published again.",
+        "topic",
+        "message",
+    )
+    PUBLISH_REFUSED = (
+        "publish.refused",
+        "The broker will never take this reply; the request goes to the dead letters.",
+        "topic",
+        "message",
+    )
+    BROKER_SILENT = (
+        "broker.silent",
+        "The broker did not answer a question; it is asked again.",
+        "message",
+    )
+    COMMIT_FAILED = (
+        "commit.failed",
+        "Offsets could not be stored; a later commit repeats them.",
+        "message",
+    )
+    WORKER_FAILED = (
+        "worker.failed",
+        "Something unforeseen happened; the process leaves.",
+        "message",
+    )
 
 
 MetricKind = Literal["counter", "gauge", "histogram"]
@@ -180,3 +229,30 @@ METRICS = (
     COMMIT_FAILURES,
     WORKER_INFO,
 )
+
+
+def page() -> str:
+    """``docs/telemetry.md``: the catalogue for people."""
+    events = "\n".join(
+        f"| `{event}` | {event.when} | {', '.join(f'`{name}`' for name in event.fields)} |"
+        for event in Event
+    )
+    metrics = "\n".join(
+        f"| `{metric.name}` | {metric.kind} | {metric.meaning} | "
+        f"{'; '.join(f'`{label}`: {bound}' for label, bound in metric.labels.items())} |"
+        for metric in METRICS
+    )
+    return (
+        "# Telemetry\n\n"
+        "Made from `src/ondemand/telemetry/events.py` by `make docs`; do not edit.\n\n"
+        "## Log events\n\n"
+        "One event a line on stderr, as JSON or for a console (`log_format`). At most 20 lines\n"
+        "of one event are written in a second; what is left out is counted. Payloads and keys\n"
+        "are never logged. Correlation IDs are shown as text where they are printable ASCII,\n"
+        "otherwise as hex.\n\n"
+        f"| event | when | fields |\n|---|---|---|\n{events}\n\n"
+        "## Metrics\n\n"
+        "Served at `/metrics` in the Prometheus text format. Every label is bounded.\n\n"
+        "| metric | kind | meaning | labels, and what bounds them |\n|---|---|---|---|\n"
+        f"{metrics}\n"
+    )

@@ -1,0 +1,175 @@
+"""Round trips at fixed rates: `make bench-latency`.
+
+An open loop: requests are due on a schedule that answers do not slow down, and each latency runs
+from the moment when its request was due (coordinated omission is counted). One worker, the FFNN of
+the Crayfish benchmark (784-32-32-10), one row a request, binary bodies, four partitions,
+`acks=all`, replication factor 1. Broker, worker and load share this computer. Percentiles are
+exact: every latency is kept.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from ondemand.transport.kafka_admin import KafkaAdmin
+
+from ondemand import PredictionClient
+from ondemand.contract import topics
+from ondemand.local import LocalKafka
+from ondemand.runtime.scaffold import new_package
+from ondemand.testing.models import ffnn
+
+MODEL, SERVICE = "ffnn", "bench"
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+WARM_UP_SECONDS = 3.0
+START_SECONDS = 60.0
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One rate, one repeat. Latencies in milliseconds from the scheduled time."""
+
+    rate_per_second: int
+    repeat: int
+    requests: int
+    answered: int
+    percentiles_ms: dict[str, float]
+    max_ms: float
+    batch_rows_mean: float
+
+
+async def measure(client: PredictionClient, rate: int, seconds: float, repeat: int) -> Figures:
+    """Ask at *rate* for *seconds*; every request that is not answered counts as infinitely late."""
+    images = np.random.default_rng(1).random((64, 1, 784), dtype=np.float32)
+    count = int(rate * seconds)
+    latencies = np.full(count, np.inf)
+    batches = np.zeros(count)
+
+    async def ask(i: int, due: float) -> None:
+        prediction = await client.predict(MODEL, {"x": images[i % 64]}, timeout=10.0)
+        latencies[i] = (time.perf_counter() - due) * 1000
+        batches[i] = prediction.timing.batch_rows
+
+    started = time.perf_counter() + 0.05
+    tasks = []
+    for i in range(count):
+        due = started + i / rate
+        if (wait := due - time.perf_counter()) > 0:
+            await asyncio.sleep(wait)
+        tasks.append(asyncio.create_task(ask(i, due)))
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return Figures(
+        rate_per_second=rate,
+        repeat=repeat,
+        requests=count,
+        answered=int(np.isfinite(latencies).sum()),
+        percentiles_ms={f"p{p:g}": float(np.percentile(latencies, p)) for p in PERCENTILES},
+        max_ms=float(latencies.max()),
+        batch_rows_mean=float(batches.mean()),
+    )
+
+
+async def run(address: str, rates: Sequence[int], seconds: float, repeats: int) -> list[Figures]:
+    """All rates in turn, so that a slow spell of the computer does not hit one rate alone."""
+    found = []
+    async with PredictionClient(kafka=address, service=SERVICE) as client:
+        first = {"x": np.zeros((1, 784), dtype=np.float32)}
+        await client.predict(MODEL, first, timeout=START_SECONDS)
+        await measure(client, 200, WARM_UP_SECONDS, 0)
+        for repeat in range(1, repeats + 1):
+            for rate in rates:
+                figures = await measure(client, rate, seconds, repeat)
+                found.append(figures)
+                print(line(figures), flush=True)
+    return found
+
+
+def line(figures: Figures) -> str:
+    """One row of the table, in Markdown."""
+    cells = [f"{value:.2f}" for value in figures.percentiles_ms.values()]
+    return (
+        f"| {figures.rate_per_second} | {figures.repeat} | {figures.answered}/{figures.requests} | "
+        f"{' | '.join(cells)} | {figures.max_ms:.1f} | {figures.batch_rows_mean:.1f} |"
+    )
+
+
+HEADER = (
+    "| requests/s | repeat | answered | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | mean batch |\n"
+    "|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+)
+
+
+@contextlib.contextmanager
+def worker(address: str, folder: Path) -> Iterator[None]:
+    """A worker process for the FFNN, drained at the end."""
+    (folder / "ffnn.onnx").write_bytes(ffnn())
+    package = new_package(folder / MODEL, name=MODEL, model=folder / "ffnn.onnx")
+    command = [sys.executable, "-m", "ondemand.cli", "worker", "run", str(package.folder)]
+    options = ["--kafka", address, "--http", "127.0.0.1:0", "--set", "log_level=warning"]
+    process = subprocess.Popen([*command, *options])
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def create_topics(address: str) -> None:
+    """Four partitions for requests, and what goes with them."""
+    admin = KafkaAdmin(kafka=address)
+    wanted = [
+        topics.TopicSpec(topics.request_topic(MODEL), 4),
+        topics.TopicSpec(topics.dead_letter_topic(MODEL), 1),
+        topics.TopicSpec(topics.reply_topic(SERVICE), 4),
+    ]
+    for change in topics.plan(wanted, admin.describe()):
+        admin.apply(change)
+
+
+def report(found: Sequence[Figures], seconds: float) -> str:
+    """The results as a page."""
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    lines = "\n".join(line(figures) for figures in found)
+    return (
+        "# Round trips at fixed rates\n\n"
+        f"Printed by `make bench-latency` ({seconds:g} s a rate) on {machine}, which ran the broker,\n"
+        "the worker and the load. One worker, FFNN 784-32-32-10, one row a request, binary.\n"
+        "Latency runs from the scheduled time. Absolute figures vary from computer to computer.\n\n"
+        f"{HEADER}\n{lines}\n"
+    )
+
+
+def main() -> None:
+    """Measure, print, and write `bench/results/latency.md` and `.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rates", type=int, nargs="+", default=[100, 500, 1000, 2000])
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    print(HEADER, flush=True)
+    with LocalKafka() as kafka, tempfile.TemporaryDirectory() as folder:
+        create_topics(kafka.address)
+        with worker(kafka.address, Path(folder)):
+            found = asyncio.run(
+                run(kafka.address, arguments.rates, arguments.seconds, arguments.repeats)
+            )
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "latency.md").write_text(report(found, arguments.seconds))
+    figures = json.dumps([asdict(each) for each in found], indent=2)
+    (RESULTS / "latency.json").write_text(figures + "\n")
+
+
+if __name__ == "__main__":
+    main()

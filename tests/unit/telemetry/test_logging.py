@@ -1,0 +1,38 @@
+"""Log lines: one event a line, bounded, without payloads."""
+
+import json
+
+from ondemand.telemetry.events import Event
+from ondemand.telemetry.logging import LINES_PER_SECOND_MAX, EventLog, configure_logging
+
+
+def lines(capsys):
+    """What was written, parsed."""
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_flood_of_one_event_is_cut_and_counted(capsys):
+    """A caller that sends a million bad requests must not fill the disk; nothing is hidden."""
+    configure_logging("json", "info")
+    now = 10.0
+    log = EventLog(clock=lambda: now)
+    for i in range(LINES_PER_SECOND_MAX + 5):
+        log.info(Event.REQUEST_REFUSED, source=f"t/0/{i}")
+    log.warning(Event.COMMIT_FAILED, message="other events are not cut")
+    now = 11.0
+    log.info(Event.REQUEST_REFUSED, source="t/0/99")
+    written = lines(capsys)
+
+    assert len(written) == LINES_PER_SECOND_MAX + 3
+    assert written[-2]["event"] == "log.left-out"
+    assert written[-2]["left_out"] == 5
+    assert written[-1]["source"] == "t/0/99"
+
+
+def test_levels_filter(capsys):
+    """Below the level nothing is written."""
+    configure_logging("json", "error")
+    EventLog().info(Event.QUEUE_FULL, queue_rows=1, queue_bytes=1)
+    EventLog().error(Event.WORKER_FAILED, message="x")
+
+    assert [line["event"] for line in lines(capsys)] == ["worker.failed"]
