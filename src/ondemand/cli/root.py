@@ -28,6 +28,7 @@ def application(named: Command | None) -> typer.Typer:
         help=_HELP,
         epilog=_EPILOG,
         no_args_is_help=True,
+        rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

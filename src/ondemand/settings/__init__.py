@@ -4,7 +4,13 @@
 ``sources``  where values come from: merged, checked, each remembered with its origin
 """
 
-from ondemand.settings.fields import ClientSettings, Settings, WorkerSettings, shown_options
+from ondemand.settings.fields import (
+    RELATIONS,
+    ClientSettings,
+    Settings,
+    WorkerSettings,
+    shown_options,
+)
 from ondemand.settings.sources import (
     SETTINGS_FILE,
     Loaded,
@@ -14,6 +20,7 @@ from ondemand.settings.sources import (
 )
 
 __all__ = [
+    "RELATIONS",
     "SETTINGS_FILE",
     "ClientSettings",
     "Loaded",

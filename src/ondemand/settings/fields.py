@@ -12,6 +12,14 @@ from ondemand import limits
 
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
+RELATIONS: Final = (
+    ("request_bytes_max", "batch_bytes_max", "a request that is accepted must fit a batch"),
+    ("batch_bytes_max", "queue_bytes_max", "a full batch must fit the queue"),
+    ("batch_rows_max", "queue_rows_max", "a full batch must fit the queue"),
+    ("request_rows_max", "queue_rows_max", "a request that is accepted must fit the queue"),
+)
+"""Settings of a worker where the first must not exceed the second, and why."""
+
 HIDDEN: Final = "(hidden)"
 _SECRET: Final = re.compile("password|secret|key|token|jaas", re.IGNORECASE)
 
@@ -164,13 +172,7 @@ class WorkerSettings(Settings):
     @model_validator(mode="after")
     def _relations(self) -> "WorkerSettings":
         """Limits that depend on each other."""
-        relations = (
-            ("request_bytes_max", "batch_bytes_max", "a request that is accepted must fit a batch"),
-            ("batch_bytes_max", "queue_bytes_max", "a full batch must fit the queue"),
-            ("batch_rows_max", "queue_rows_max", "a full batch must fit the queue"),
-            ("request_rows_max", "queue_rows_max", "a request that is accepted must fit the queue"),
-        )
-        for smaller, larger, reason in relations:
+        for smaller, larger, reason in RELATIONS:
             low, high = getattr(self, smaller), getattr(self, larger)
             if low > high:
                 raise ValueError(f"{smaller} ({low}) must not exceed {larger} ({high}): {reason}")

@@ -37,7 +37,7 @@ _SERVICE_LINK: Final = re.compile(r".+_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TC
 
 
 class Origin(NamedTuple):
-    """Where a value came from. *name*: the variable, or the file and the key in it, or the field."""
+    """Where a value came from. *name*: the variable, the field, or the file and its key."""
 
     kind: Literal["command line", "environment", "file", "default"]
     name: str = ""
@@ -125,7 +125,8 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Value]]:
                 yield name, _Value(_structured(name, environ[variable], origin), origin, Path())
         elif not _is_other(variable):
             raise ConfigurationError(
-                f"environment variable {variable} is not a setting{_nearest(variable, names)}{_SEE_ALL}"
+                f"environment variable {variable} is not a setting{_nearest(variable, names)}"
+                f"{_SEE_ALL}"
             )
 
 
