@@ -30,8 +30,8 @@ Sources, the first that has a value wins:
 `ondemand settings show` prints each value and where it comes from.
 
 In the environment, lists are written `a,b` or as JSON, and `kafka_options` as
-`NAME=VALUE,NAME=VALUE` or as a JSON object. A value `file:PATH` in `kafka_options` is read from that
-file; a path in a file of settings is relative to that file. Values of options whose name contains
+`NAME=VALUE,NAME=VALUE` or as a JSON object. A value `file:PATH` in `kafka_options` is read from
+that file; a path in a file of settings is relative to it. Values of options whose name contains
 `password`, `secret`, `key`, `token` or `jaas` are never shown.
 
 Not settings, but read from the environment too: `ONDEMAND_CACHE` (the folder for downloads) and
