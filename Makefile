@@ -1,0 +1,82 @@
+# One command per question. `make` alone lists them; each sets up what it needs first.
+#
+# Set-up needs Python 3.11 or newer and nothing else. Wheels are kept in the user's cache folder, so
+# that a second checkout needs no network.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?=
+KAFKA ?=
+SYSTEM := $(shell uname -s)
+USER_CACHE := $(if $(filter Darwin,$(SYSTEM)),$(HOME)/Library/Caches,$(or $(XDG_CACHE_HOME),$(HOME)/.cache))
+CACHE := $(or $(ONDEMAND_CACHE),$(USER_CACHE)/ondemand)
+WHEELS := $(CACHE)/wheels
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+FROM_CACHE := $(PIP) install --no-index --find-links "$(WHEELS)"
+# pip reads these too, and would look elsewhere than in the cache.
+OFFLINE := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench-latency lock docs clean
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY)  ## create .venv with what is pinned in requirements.lock
+
+demo: $(READY)  ## see it work: a real Kafka, workers, real requests (KAFKA=host:port uses yours)
+	@$(BIN)/ondemand demo $(if $(KAFKA),--kafka "$(KAFKA)")
+
+test: $(READY)  ## run all tests, on a real Kafka where they need a broker
+	@$(BIN)/python -m pytest -q
+
+check: $(READY)  ## format, lint, types, directions of imports, and the rules of style
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/architecture
+
+format: $(READY)  ## put the code into its one format
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+bench-latency: $(READY)  ## how long does a round trip take, at 500 requests a second
+	@$(BIN)/python -m ondemand.cli bench latency
+
+lock: $(READY)  ## pin the newest allowed versions, with their SHA-256, in requirements.lock
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --all-extras --no-emit-package ondemand \
+		pyproject.toml -o requirements.lock
+
+docs: $(READY)  ## write the pages that are generated from the code
+	@$(BIN)/ondemand settings docs > docs/settings.md
+	@$(BIN)/python -c 'from ondemand.telemetry import events; print(events.page(), end="")' \
+		> docs/telemetry.md
+
+clean:  ## remove what these commands made in this folder; the cache stays
+	@rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	@python=""; for name in "$(PYTHON)" python3.13 python3.12 python3.11 python3.14 python3 python; do \
+		[ -n "$$name" ] && "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+			2>/dev/null && { python="$$name"; break; }; \
+	done; \
+	[ -n "$$python" ] || { echo "ondemand needs Python 3.11 or newer, and none was found:" \
+		"install one, or name it with make PYTHON=/path/to/python3" >&2; exit 1; }; \
+	[ -x $(BIN)/python ] || { echo "Setting up $(VENV) with $$($$python --version)."; \
+		$$python -m venv $(VENV) || { rm -rf $(VENV); echo "Python could not make an environment:" \
+			"see above; on Debian and Ubuntu, install python3-venv" >&2; exit 1; }; }
+	@mkdir -p "$(WHEELS)"
+	@$(OFFLINE) $(FROM_CACHE) --quiet --require-hashes -r requirements.lock 2>/dev/null || { \
+		echo "Fetching the pinned wheels into $(WHEELS), once."; \
+		$(PIP) download --require-hashes --only-binary :all: --no-deps --dest "$(WHEELS)" \
+			-r requirements.lock || { echo "The pinned wheels are not in the cache and cannot be" \
+			"fetched: connect to the network once (or set ONDEMAND_CACHE to a cache that has" \
+			"them)." >&2; exit 1; }; \
+		echo "Installing them."; \
+		$(OFFLINE) $(FROM_CACHE) --quiet --require-hashes -r requirements.lock; }
+	@$(OFFLINE) $(FROM_CACHE) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
