@@ -43,7 +43,7 @@ def answered(*, binary: bool = True) -> Record:
 
 
 @pytest.mark.parametrize("binary", [True, False])
-def test_a_good_reply_becomes_a_prediction(binary: bool) -> None:
+def test_a_good_reply_becomes_a_prediction(*, binary: bool) -> None:
     """Outputs, version, timings and the round trip are all there, in both body forms."""
     prediction = read_arrival(answered(binary=binary), EXCHANGE, 100.004)
     assert prediction["label"].tolist() == [7]
@@ -74,7 +74,7 @@ def test_every_status_has_its_error(status: Status) -> None:
 
 def test_a_reply_that_cannot_be_read_names_its_record() -> None:
     """A worker's nonsense is the worker's fault, and says where it lies."""
-    with pytest.raises(InternalError, match="checkout.replies/0/5"):
+    with pytest.raises(InternalError, match=r"checkout\.replies/0/5"):
         read_arrival(reply(Status.OK, Body(b"{", None)), EXCHANGE, 100.0)
 
 

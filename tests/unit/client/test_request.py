@@ -51,7 +51,7 @@ def test_options_travel_as_the_contract_says() -> None:
     [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
 )
 def test_the_call_decides_the_form_before_the_settings(
-    binary: bool | None, default: bool, is_binary: bool
+    *, binary: bool | None, default: bool, is_binary: bool
 ) -> None:
     """``binary=None`` means the settings' form."""
     body = prepared(binary=binary, binary_default=default).body
