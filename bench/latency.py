@@ -106,7 +106,7 @@ def line(figures: Figures) -> str:
 
 
 HEADER = (
-    "| requests/s | repeat | answered | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | mean batch |\n"
+    "| requests/s | repeat | answered | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | batch |\n"
     "|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
@@ -144,8 +144,8 @@ def report(found: Sequence[Figures], seconds: float) -> str:
     lines = "\n".join(line(figures) for figures in found)
     return (
         "# Round trips at fixed rates\n\n"
-        f"Printed by `make bench-latency` ({seconds:g} s a rate) on {machine}, which ran the broker,\n"
-        "the worker and the load. One worker, FFNN 784-32-32-10, one row a request, binary.\n"
+        f"Printed by `make bench-latency` ({seconds:g} s a rate) on {machine}, which ran\n"
+        "broker, worker and load. One worker, FFNN 784-32-32-10, one row a request.\n"
         "Latency runs from the scheduled time. Absolute figures vary from computer to computer.\n\n"
         f"{HEADER}\n{lines}\n"
     )

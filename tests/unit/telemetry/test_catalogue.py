@@ -14,11 +14,12 @@ REPOSITORY = SOURCE.parent.parent
 
 def calls_with_events():
     """Every call in the package whose first argument is a member of ``Event``."""
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and node.args:
-                for name in re.findall(r"Event\.([A-Z_]+)", ast.unparse(node.args[0])):
-                    yield Event[name], node
+    trees = [ast.parse(path.read_text()) for path in SOURCE.rglob("*.py")]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for call in calls:
+        first = ast.unparse(call.args[0]) if call.args else ""
+        for name in re.findall(r"Event\.([A-Z_]+)", first):
+            yield Event[name], call
 
 
 def test_every_event_is_used_with_the_fields_that_it_lists():

@@ -1,0 +1,223 @@
+"""The worker as a process, on real Kafka: ready, answering, draining, killed, scaled."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from ondemand import PredictionClient
+from ondemand.runtime.scaffold import new_package
+from ondemand.testing.models import ffnn
+
+pytestmark = pytest.mark.kafka
+
+BOUND_SECONDS = 60.0
+
+
+class WorkerProcess:
+    """`ondemand worker run`, with its log; the address of its probes is read from there."""
+
+    def __init__(self, folder: Path, address: str, *, log: Path, settings: tuple[str, ...] = ()):
+        self._log = log
+        command = [sys.executable, "-m", "ondemand.cli", "worker", "run", str(folder)]
+        options = ["--kafka", address, "--http", "127.0.0.1:0", "--log-format", "json"]
+        for setting in settings:
+            options += ["--set", setting]
+        with log.open("wb") as out:
+            self.process = subprocess.Popen([*command, *options], stderr=out)
+
+    @property
+    def log(self) -> str:
+        """All that it has said."""
+        return self._log.read_text()
+
+    def ready(self) -> bool:
+        """What `/readyz` says."""
+        assert self.process.poll() is None, self.log
+        lines = [line for line in self.log.splitlines() if '"http.listening"' in line]
+        if not lines:
+            return False
+        address = lines[0].split('"address": "')[1].split('"')[0]
+        try:
+            with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as reply:
+                return reply.status == 200
+        except (urllib.error.HTTPError, urllib.error.URLError) as error:
+            error.close() if isinstance(error, urllib.error.HTTPError) else None
+            return False
+
+    def wait_ready(self) -> "WorkerProcess":
+        """Returns when it reads partitions."""
+        eventually(self.ready, "the worker is ready")
+        return self
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(BOUND_SECONDS)
+
+
+def eventually(holds, what):
+    """Wait until *holds*; a bound that a working system never needs."""
+    deadline = time.monotonic() + BOUND_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"still not: {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A worker folder for a model that is not in the repository."""
+    folder = tmp_path_factory.mktemp("ffnn")
+    (folder / "ffnn.onnx").write_bytes(ffnn((8, 4)))
+    return new_package(folder / "worker", name="ffnn", model=folder / "ffnn.onnx").folder
+
+
+@pytest.fixture
+def names(topic_name, create_topic):
+    """Topics of one test's own, as settings for its workers, and its service."""
+    stem = topic_name("x").removesuffix(".x")
+    create_topic(f"{stem}.requests", partitions=4)
+    create_topic(f"{stem}.dead-letters")
+    create_topic(f"{stem}.replies", partitions=2)
+    return stem
+
+
+@pytest.fixture
+def start(package, kafka, names, tmp_path):
+    """Starts workers, and leaves none behind."""
+    started = []
+
+    def start_one() -> WorkerProcess:
+        worker = WorkerProcess(
+            package,
+            kafka.address,
+            log=tmp_path / f"worker-{len(started)}.log",
+            settings=(
+                f"request_topic={names}.requests",
+                f"dead_letter_topic={names}.dead-letters",
+                f"group=ondemand.{names}",
+            ),
+        )
+        started.append(worker)
+        return worker
+
+    yield start_one
+    for worker in started:
+        worker.end(signal.SIGKILL)
+
+
+async def ask_many(client, names, count, *, while_running=None):
+    """*count* predictions, each checked against its own input; the indexes that were answered."""
+    inputs = ({"x": np.full((1, 8), i / count, np.float32)} for i in range(count))
+    answered = []
+    async for outcome in client.predict_many(names, inputs, in_flight=64, timeout=BOUND_SECONDS):
+        assert outcome.error is None, outcome.error
+        assert outcome.prediction["y"].shape == (1, 4)
+        answered.append(outcome.index)
+        if while_running is not None:
+            await while_running(len(answered))
+    return answered
+
+
+def committed(kafka, names):
+    """What the group has committed, over all partitions."""
+    consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": f"ondemand.{names}"})
+    try:
+        partitions = [TopicPartition(f"{names}.requests", i) for i in range(4)]
+        return sum(max(p.offset, 0) for p in consumer.committed(partitions, timeout=10))
+    finally:
+        consumer.close()
+
+
+async def test_a_drained_worker_has_committed_all_that_it_answered(kafka, names, start):
+    """SIGTERM: settle, commit, leave, exit 0; nothing is left to repeat."""
+    worker = start().wait_ready()
+    async with PredictionClient(kafka=kafka.address, service=names) as client:
+        assert await ask_many(client, names, 300) == list(range(300))
+
+    assert worker.end() == 0, worker.log
+    assert committed(kafka, names) == 300
+    assert '"worker.stopped"' in worker.log
+
+
+async def test_a_killed_worker_loses_no_request(kafka, names, start):
+    """SIGKILL in the middle, another one takes over: every caller gets an answer."""
+    workers = [start().wait_ready()]
+
+    async def kill_and_replace(answered: int) -> None:
+        if answered == 200:
+            workers[0].process.kill()
+            workers.append(start())
+
+    async with PredictionClient(kafka=kafka.address, service=names) as client:
+        answered = await ask_many(client, names, 600, while_running=kill_and_replace)
+
+    assert answered == list(range(600))
+    assert workers[0].process.wait(5) == -signal.SIGKILL
+    assert workers[1].end() == 0, workers[1].log
+    assert committed(kafka, names) == 600
+
+
+async def test_workers_come_and_go_while_requests_flow(kafka, names, start):
+    """Scaling out and in: no request is lost, and both workers answer."""
+    first = start().wait_ready()
+    joined = []
+
+    async def scale(answered: int) -> None:
+        if answered == 200:
+            joined.append(await asyncio.to_thread(start().wait_ready))
+        if answered == 500:
+            assert first.process.poll() is None
+            first.process.terminate()
+
+    async with PredictionClient(kafka=kafka.address, service=names) as client:
+        assert await ask_many(client, names, 800, while_running=scale) == list(range(800))
+
+    assert first.end() == 0, first.log
+    assert joined[0].end() == 0, joined[0].log
+
+
+async def test_a_second_signal_leaves_at_once(kafka, names, start):
+    """An operator who cannot wait is obeyed; the exit code says by which signal."""
+    worker = start().wait_ready()
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    # Two different signals: the same one twice while stopped would arrive once.
+    os.kill(worker.process.pid, signal.SIGTERM)
+    os.kill(worker.process.pid, signal.SIGINT)
+    os.kill(worker.process.pid, signal.SIGCONT)
+
+    assert worker.process.wait(BOUND_SECONDS) in {128 + signal.SIGINT, 128 + signal.SIGTERM}
+    assert '"worker.abandoned"' in worker.log
+
+
+def test_a_missing_topic_is_one_line(package, kafka, tmp_path):
+    """The operator reads what is missing and how to make it; no traceback."""
+    worker = WorkerProcess(
+        package, kafka.address, log=tmp_path / "log", settings=("request_topic=nobody.requests",)
+    )
+
+    assert worker.process.wait(BOUND_SECONDS) == 1
+    assert "nobody.requests" in worker.log
+    assert "ondemand topics apply" in worker.log
+    assert "Traceback" not in worker.log
+
+
+def test_no_broker_is_one_line(package, tmp_path):
+    """Nothing listens there: said within the connect timeout, with what to do."""
+    worker = WorkerProcess(
+        package, "127.0.0.1:1", log=tmp_path / "log", settings=("connect_timeout_seconds=2",)
+    )
+
+    assert worker.process.wait(BOUND_SECONDS) == 1
+    assert "127.0.0.1:1" in worker.log
+    assert "Traceback" not in worker.log
