@@ -119,7 +119,9 @@ class ClientTransport(Protocol):
         """Connect. Raises ``TransportError`` when no broker answers within the time limit."""
 
     async def partition_count(self, topic: str) -> int | None:
-        """How many partitions *topic* has; None if it is not there. Never creates it."""
+        """How many partitions *topic* has; None if it is not there. Never creates it. Cheap: what
+        the broker said is remembered for some seconds. Raises ``TransportError`` where it does not
+        answer in time."""
 
     async def listen(self, replies: Partition) -> None:
         """Read *replies* from its end on. When this returns, no later record can be missed."""

@@ -10,6 +10,15 @@ from ondemand.errors import ConfigurationError
 
 log: Final = logging.getLogger("ondemand.transport.kafka")
 
+
+def _is_news(line: logging.LogRecord) -> bool:
+    """Consumer and producer get the same options: that one has no use for some is no news."""
+    text = line.getMessage()
+    return not (text.startswith("CONFWARN") and "will be ignored by this" in text)
+
+
+log.addFilter(_is_news)
+
 PROTECTED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "bootstrap.servers": "use the setting `kafka`",

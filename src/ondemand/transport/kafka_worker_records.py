@@ -9,7 +9,7 @@ from ondemand.transport.kafka_worker_config import log
 
 
 def record_of(message: Any) -> Record:
-    """A library's ``Message`` without an error, as a ``Record``. Never fails: a record must not break its neighbours."""
+    """A message without an error, as a ``Record``. Never fails: neighbours must not suffer."""
     try:
         headers: Headers = message.headers() or ()
     except (SystemError, UnicodeDecodeError):
