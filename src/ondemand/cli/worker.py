@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from ondemand.errors import ConfigurationError
-
 app = typer.Typer(
     name="worker",
     help="Make, check and run workers: folders with a model and its `worker.toml`.",
@@ -15,13 +13,13 @@ app = typer.Typer(
 
 _CHECK_HELP = """Find everything wrong with a worker folder before it is released.
 
-Compares digests and the signature with the model's own, runs the golden pairs through the real
+Compares digests and the signature with the model's own, runs the golden pairs through the real \
 model, and looks for limits that cannot work. One line per problem; exit code 1 if there is one.
 """
 
 _NEW_HELP = """Make a worker folder for an ONNX model.
 
-Reads the signature and the digest from the model, writes `worker.toml`, copies the model and, where
+Reads the signature and the digest from the model, writes `worker.toml`, copies the model and, where \
 the model takes zeros, records a first golden pair.
 """
 
@@ -71,11 +69,7 @@ def new(
     """Write the folder and say what comes next."""
     from ondemand.runtime.scaffold import new_package
 
-    try:
-        made = new_package(folder or Path("workers") / name, name=name, model=model)
-    except ConfigurationError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+    made = new_package(folder or Path("workers") / name, name=name, model=model)
     typer.echo(f"{made.folder} is written.")
     if made.no_golden:
         typer.echo(f"No golden pair was recorded: {made.no_golden}.")
@@ -86,7 +80,7 @@ def new(
 
 _RUN_HELP = """Answer a model's requests until a signal comes.
 
-The first SIGTERM or Ctrl-C drains: takes nothing more, settles what is running, commits, leaves the
+The first SIGTERM or Ctrl-C drains: takes nothing more, settles what is running, commits, leaves the \
 group. The second one leaves at once; what was running is then answered by the next worker.
 """
 
@@ -144,7 +138,7 @@ def _next_commands(folder: Path, name: str) -> list[str]:
     """What leads from a folder to an answer."""
     return [
         f"ondemand worker check {folder}",
-        f"ondemand topics apply --model {name} --service cli",
+        f"ondemand topics apply --model {name}",
         f"ondemand worker run {folder}",
         f"ondemand predict {name} FILE",
     ]

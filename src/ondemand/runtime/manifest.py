@@ -35,9 +35,9 @@ _SHOWN_MAX = 60
 
 def _model_name(name: str) -> str:
     """The topics of the model are named after it, so they must be names too."""
-    check_name(name, "the model's name")
+    check_name(name, "model name")
     for topic in (request_topic(name), dead_letter_topic(name)):
-        check_name(topic, "the name of its topic")
+        check_name(topic, "topic name")
     return name
 
 
