@@ -11,7 +11,6 @@
 ``request``      a request as a record
 ``reply``        a reply as a record, and back
 ``dead_letter``  what nobody could answer, as a record
-``schema``       the same contract as AsyncAPI and JSON Schema
 
 Everything here is pure: no clock, no I/O, no logging.
 """

@@ -210,8 +210,9 @@ class _Tensors:
         self._value = value
         self._position = head_length  # where the next binary tensor starts; None: there are none
         # Looking for one byte is 50 times as fast as looking at the type of each element, and most
-        # documents of numbers hold neither the r of `true` nor the l of `false`.
-        self._booleans = b"r" in head or b"l" in head
+        # documents of numbers hold neither the r of `true` nor the l of `false`. Heads of binary
+        # bodies rarely hold `data` at all: not worth a look.
+        self._booleans = head_length is not None or b"r" in head or b"l" in head
 
     def decode(self, members: dict[str, Any], member: str) -> tuple[Tensor, ...]:
         """The tensors that *member* lists. Raises ``RequestError``."""

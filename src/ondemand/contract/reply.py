@@ -26,7 +26,7 @@ MODEL_NAME: Final = "model-name"
 SERVER_TIMING: Final = "server-timing"
 
 _STATUSES = {status.encode(): status for status in Status}
-_TIMING = re.compile(rb"(queue|model|batch);(?:dur|desc)=([0-9]{1,12}(?:\.[0-9]{1,9})?)")
+_TIMING = re.compile(rb"(queue|model|batch);(?:dur|desc)=([0-9]{1,12}(?:\.[0-9]{1,9})?)(?![0-9.])")
 
 
 @dataclass(frozen=True, slots=True)
