@@ -58,7 +58,6 @@ class ScriptedTransport:
         self.on_send: Callable[[OutgoingRecord], None] = lambda record: None
         self.send_error: Exception | None = None
         self.fetch_error: Exception | None = None
-        self.look_ups: list[str] = []
         self.fetches_cancelled = 0
         self.stopped = 0
         self._replies: asyncio.Queue[Record] = asyncio.Queue()
@@ -67,7 +66,6 @@ class ScriptedTransport:
         """Nothing to connect to."""
 
     async def partition_count(self, topic: str) -> int | None:
-        self.look_ups.append(topic)
         return self.topics.get(topic)
 
     async def listen(self, replies: Partition) -> None:

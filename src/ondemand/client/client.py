@@ -255,4 +255,10 @@ def _kafka_transport(settings: ClientSettings) -> ClientTransport:
     """The real transport; imported only where it is used, so that others need no Kafka client."""
     from ondemand.transport.kafka_client import KafkaClientTransport  # noqa: PLC0415 - see above
 
-    return KafkaClientTransport(settings)
+    return KafkaClientTransport(
+        kafka=settings.kafka,
+        options=settings.kafka_options,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        send_timeout_seconds=settings.send_timeout_seconds,
+        client_id=f"ondemand-{settings.service}",
+    )

@@ -2,27 +2,22 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from ondemand.client.correlation import Arrival, CorrelationIds, PendingReplies, Waiter
 from ondemand.client.exchange import Exchange, Exchanges
 from ondemand.client.prediction import ClientStats, Prediction, Receipt, read_arrival
-from ondemand.client.replies import FETCH_WAIT_SECONDS, ReplyReader
+from ondemand.client.replies import ReplyReader
 from ondemand.client.request import PreparedRequest
 from ondemand.contract import topics
 from ondemand.contract.headers import Dialect, ReplyAddress
-from ondemand.errors import ConfigurationError, NotSentError, OutcomeUnknownError, TransportError
+from ondemand.errors import NotSentError, OutcomeUnknownError, TransportError
 from ondemand.settings import ClientSettings
 from ondemand.transport.base import ClientTransport, NotTakenError
 
-PRESENT_SECONDS: Final = 30.0
-"""How long a topic that was there is taken to be there."""
-
-ABSENT_SECONDS: Final = 1.0
-"""How long a topic that was not there is taken not to be: a storm of wrong names asks once."""
-
-TOPICS_MAX: Final = 1_000
-STOP_SECONDS: Final = 5.0
+FLUSH_SECONDS: Final = 1.0
+"""How long a closing client waits for what is under way, before it disconnects anyway."""
 
 
 class Connection:
@@ -53,9 +48,7 @@ class Connection:
             topic=settings.reply_topic or topics.reply_topic(settings.service),
             service=settings.service,
         )
-        self._starting = asyncio.Lock()
-        self._looking_up = asyncio.Lock()
-        self._topics: dict[str, tuple[bool, float]] = {}  # there, and until when that is believed
+        self._reading_again: asyncio.Task[None] | None = None
 
     @property
     def where(self) -> str:
@@ -80,18 +73,11 @@ class Connection:
     async def start(self) -> None:
         """Connect, and read replies. Raises ``NotSentError`` where no broker answers in time,
         ``ConfigurationError`` where the reply topic is not there."""
-        timeout_seconds = self._settings.connect_timeout_seconds
         try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._transport.start()
-                await self._reader.start()
-        except TimeoutError:
-            raise NotSentError(
-                f"no broker answers at {self._settings.kafka} within {timeout_seconds} s: "
-                "is it running, and is the address right?"
-            ) from None
+            await self._transport.start()
+            await self._reader.start()
         except TransportError as error:
-            raise NotSentError(f"no connection to {self._settings.kafka}: {error}") from error
+            raise NotSentError(str(error)) from error
 
     async def ready(self, request: PreparedRequest, place_seconds: float | None) -> None:
         """Return when *request* can be begun: replies are read, its topic is there, and it has one
@@ -157,15 +143,13 @@ class Connection:
         address = ReplyAddress(correlation_id, reply_topic, None, Dialect.NATIVE)
         record = request.record(address, self._clock())
         try:
-            async with asyncio.timeout(self._settings.send_timeout_seconds):
-                await self._transport.send(record)
+            await self._transport.send(record)
         except NotTakenError as error:
             message = f"the request to {request.model!r} was not sent to {request.topic}: {error}"
             raise NotSentError(message, correlation_id=correlation_id) from error
-        except (TransportError, TimeoutError) as error:
-            reason = str(error) or "the broker did not confirm it within the send timeout"
+        except TransportError as error:
             message = (
-                f"the request to {request.model!r} may or may not be in {request.topic}: {reason}"
+                f"the request to {request.model!r} may or may not be in {request.topic}: {error}"
             )
             raise OutcomeUnknownError(message, correlation_id=correlation_id) from error
         self._exchanges.sent += 1
@@ -176,57 +160,48 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        await self._exchanges.close()
-        await self._reader.stop(2 * FETCH_WAIT_SECONDS)
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._transport.stop()
-        except (TransportError, TimeoutError):
-            pass  # nothing is lost: everyone who waited has been told, nothing more is sent
-        finally:
-            await self._exchanges.abandon()
-            await self._reader.abandon()
+        await self._exchanges.close(FLUSH_SECONDS)
+        await self._reader.stop(FLUSH_SECONDS)
+        # What is told or sent is over by now: nothing is lost with an error of the disconnection.
+        with suppress(TransportError):
+            await self._transport.stop()
+        await self._exchanges.abandon()
+        await self._reader.abandon()
+        if self._reading_again is not None:
+            await asyncio.wait({self._reading_again}, timeout=FLUSH_SECONDS)
 
     async def _read_again(self) -> None:
-        """Start the reader again after it failed; one caller does it for all."""
-        try:
-            async with asyncio.timeout(self._settings.connect_timeout_seconds), self._starting:
-                if not self._reader.running:
-                    await self._reader.start()
-        except (ConfigurationError, TransportError, TimeoutError) as error:
-            reason = str(error) or "the broker does not answer"
-            raise NotSentError(f"replies cannot be read: {reason}") from error
+        """Start the reader again after it failed; one task does it for all callers, and none of
+        them can cancel it half-way."""
+        if self._reading_again is None:
+            self._reading_again = self.loop.create_task(
+                self._reader.start(), name="ondemand replies: start again"
+            )
+            self._reading_again.add_done_callback(self._has_read_again)
+        task, timeout_seconds = self._reading_again, self._settings.connect_timeout_seconds
+        done, _ = await asyncio.wait({task}, timeout=timeout_seconds)
+        if not done:
+            raise NotSentError(f"replies cannot be read: no answer within {timeout_seconds:g} s")
+        error = task.exception()
+        if error is not None:
+            raise NotSentError(f"replies cannot be read: {error}") from error
+
+    def _has_read_again(self, task: asyncio.Task[None]) -> None:
+        self._reading_again = None
+        if not task.cancelled():
+            task.exception()  # for those who wait; there may be none left
 
     async def _check_topic(self, topic: str, absent: str) -> None:
-        """Raise ``NotSentError`` with the message *absent* unless *topic* is there."""
-        there = self._believed(topic)
-        if there is None:
-            there = await self._look_up(topic)
-        if not there:
-            raise NotSentError(absent)
+        """Raise ``NotSentError`` with the message *absent* unless *topic* is there.
 
-    def _believed(self, topic: str) -> bool | None:
-        """Whether *topic* is there, as far as is known; None where it has to be looked up."""
-        there, until = self._topics.get(topic, (False, 0.0))
-        return there if self.loop.time() < until else None
-
-    async def _look_up(self, topic: str) -> bool:
-        """Ask the broker, one caller for all: looked up, never tried, so nothing is created."""
+        Looked up, never tried, so that nothing is created; the transport remembers the answer.
+        """
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_seconds), self._looking_up:
-                there = self._believed(topic)
-                if there is not None:
-                    return there
-                there = bool(await self._transport.partition_count(topic))
-        except (TransportError, TimeoutError) as error:
-            reason = str(error) or "it does not answer in time"
-            message = f"the broker does not say whether {topic!r} is there: {reason}"
-            raise NotSentError(message) from error
-        if len(self._topics) >= TOPICS_MAX:
-            self._topics.clear()
-        believed_for = PRESENT_SECONDS if there else ABSENT_SECONDS
-        self._topics[topic] = there, self.loop.time() + believed_for
-        return there
+            count = await self._transport.partition_count(topic)
+        except TransportError as error:
+            raise NotSentError(str(error)) from error
+        if not count:
+            raise NotSentError(absent)
 
 
 def _no_model(request: PreparedRequest) -> str:

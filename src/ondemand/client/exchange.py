@@ -9,8 +9,11 @@ from ondemand.contract.record import OutgoingRecord
 from ondemand.errors import NotSentError, TransportError
 from ondemand.transport.base import ClientTransport, NotTakenError
 
-FLUSH_SECONDS: Final = 1.0
-"""How long a closing client waits for sends that are under way."""
+SEND_GRACE_SECONDS: Final = 0.5
+"""The transport's verdict on a send that timed out is the more exact one: it is waited for."""
+
+ABANDON_SECONDS: Final = 1.0
+"""How long a cancelled send may take to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Exchanges:
         self.sent = 0
         self._transport = transport
         self._pending = pending
-        self._send_timeout_seconds = send_timeout_seconds
+        self._send_seconds_max = send_timeout_seconds + SEND_GRACE_SECONDS
         self._loop = asyncio.get_running_loop()
         self._places = asyncio.Semaphore(pending.pending_max)
         self._sends: dict[bytes, asyncio.Task[None]] = {}
@@ -67,7 +70,7 @@ class Exchanges:
 
     def begin(self, exchange: Exchange, record: OutgoingRecord, waiter: Waiter) -> None:
         """Register *waiter*, then publish *record*. Needs a place."""
-        expires_at = exchange.started + self._send_timeout_seconds
+        expires_at = exchange.started + self._send_seconds_max
         # Register before publish: the reply may be here before the acknowledgement is.
         self._pending.register(exchange.correlation_id, waiter, expires_at=expires_at)
         self._watch(expires_at)
@@ -85,14 +88,14 @@ class Exchanges:
         else:
             self._places.release()
 
-    async def close(self) -> None:
-        """Tell everyone who waits; let sends that are under way finish within a bound."""
+    async def close(self, timeout_seconds: float) -> None:
+        """Tell everyone who waits; let sends under way end, for at most *timeout_seconds*."""
         self._pending.give_up_all(NoReply(Cause.NOT_READ, "the client was closed"))
         if self._timer is not None:
             self._timer.cancel()
         sends = set(self._sends.values())
         if sends:
-            await asyncio.wait(sends, timeout=FLUSH_SECONDS)
+            await asyncio.wait(sends, timeout=timeout_seconds)
 
     async def abandon(self) -> None:
         """Cancel the sends that are still under way; for when the transport has stopped."""
@@ -100,7 +103,7 @@ class Exchanges:
         for send in sends:
             send.cancel()
         if sends:
-            await asyncio.wait(sends, timeout=FLUSH_SECONDS)
+            await asyncio.wait(sends, timeout=ABANDON_SECONDS)
 
     async def _send(self, exchange: Exchange, record: OutgoingRecord) -> None:
         """Publish; then let the reply's timeout count, or tell the waiter what went wrong."""
