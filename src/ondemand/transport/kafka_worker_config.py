@@ -114,6 +114,10 @@ class KafkaAddress:
         """The options of the producer."""
         return {**self._shared(), **_PRODUCER, **self.options}
 
+    def admin(self) -> dict[str, Any]:
+        """The options of the admin client."""
+        return {**self._shared(), **self.options}
+
     def unreachable(self, news: str = "") -> str:
         """What to say where no broker answers; *news* is the last that the library said."""
         said = f" (the last error: {news})" if news else ""
