@@ -13,14 +13,15 @@ app = typer.Typer(
 
 _CHECK_HELP = """Find everything wrong with a worker folder before it is released.
 
-Compares digests and the signature with the model's own, runs the golden pairs through the real \
-model, and looks for limits that cannot work. One line per problem; exit code 1 if there is one.
+Compares digests and the signature with the model's own, runs the golden pairs through \
+the real model, and looks for limits that cannot work. One line per problem; exit code 1 if there \
+is one.
 """
 
 _NEW_HELP = """Make a worker folder for an ONNX model.
 
-Reads the signature and the digest from the model, writes `worker.toml`, copies the model and, where \
-the model takes zeros, records a first golden pair.
+Reads the signature and the digest from the model, writes `worker.toml`, copies the model and, \
+where the model takes zeros, records a first golden pair.
 """
 
 
@@ -80,8 +81,8 @@ def new(
 
 _RUN_HELP = """Answer a model's requests until a signal comes.
 
-The first SIGTERM or Ctrl-C drains: takes nothing more, settles what is running, commits, leaves the \
-group. The second one leaves at once; what was running is then answered by the next worker.
+The first SIGTERM or Ctrl-C drains: takes nothing more, settles what is running, commits, leaves \
+the group. The second one leaves at once; what was running is then answered by the next worker.
 """
 
 

@@ -232,6 +232,8 @@ def _problems(
     """Pydantic's findings as lines that name file, key, what was expected and what was found."""
     problems = []
     for finding in error.errors(include_url=False):
+        if finding["type"] == "too_short" and finding["input"]:
+            continue  # its entries are there, and their own problems are listed
         location = (*prefix, *finding["loc"])
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
         if finding["type"] == "missing":

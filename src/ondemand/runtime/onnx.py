@@ -123,7 +123,7 @@ def _open(content: bytes, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    # A plan of memory is kept for every shape ever seen, and every batch may have another row count:
+    # A plan of memory is kept for every shape ever seen, and each batch may have another row count:
     # 35 MB more for `filetype` after 12 row counts, and no run was faster for it.
     options.enable_mem_pattern = False
     # Between runs, spinning threads burn the quota that intake and delivery need: `digits` on two
