@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 from ondemand.errors import ConfigurationError
 from ondemand.local import guard
 
-_LOG_TAIL_BYTES = 16_384
+_LOG_TAIL_BYTES = 65_536
+_FRAME = re.compile(r"\s+(at |\.\.\. \d+ )")
 _KILL_SECONDS = 5.0
 
 
@@ -103,10 +105,16 @@ class Broker:
                 pipe.close()
 
     def log_tail(self, lines: int) -> list[str]:
-        """The last lines that the broker wrote."""
+        """The last lines that the broker wrote, without stack frames."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, self.log.stat().st_size - _LOG_TAIL_BYTES))
-                return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+                return last_words(file.read().decode("utf-8", "replace"), lines)
         except FileNotFoundError:
             return []
+
+
+def last_words(text: str, lines: int) -> list[str]:
+    """The last lines of what a Java program wrote, without the stack frames of its exceptions."""
+    told = [line for line in text.splitlines() if line.strip() and not _FRAME.match(line)]
+    return told[-lines:]

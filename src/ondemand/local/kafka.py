@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from ondemand.errors import ConfigurationError
 from ondemand.local import ports, storage
@@ -37,7 +37,6 @@ _TOOL_OPTIONS = ("-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *_JV
 # What a broker that cannot start says, and what to do about it.
 _ADVICE = {
     "Address already in use": "another program took its port: start again, or choose another port",
-    "Failed to acquire lock": "another broker runs on this folder: stop it, or name another folder",
     "insufficient memory": "close other programs, or use a broker on another computer",
     "No space left on device": "make room on the disk, or name a folder on another",
 }
@@ -79,6 +78,7 @@ class LocalKafka:
         self._nodes: list[Node] = []
         self._brokers: dict[int, Broker] = {}
         self._folder: Path | None = None
+        self._lock: BinaryIO | None = None
         self._java = Path()
         self._jars: list[Path] = []
 
@@ -127,6 +127,7 @@ class LocalKafka:
         self._jars = fetch(on_progress=self._on_progress)
         self._folder = storage.prepared_folder(self._named_folder, self._count)
         try:
+            self._lock = storage.lock(self._folder)
             self._start_on_free_ports(self._folder)
         except BaseException:  # Ctrl-C too: nothing may be left behind
             self.stop()
@@ -140,6 +141,8 @@ class LocalKafka:
         for number in list(self._brokers):
             self._brokers[number].wait(timeout_seconds=max(0.0, deadline - time.monotonic()))
             self.kill(number)
+        if self._lock is not None:
+            self._lock.close()
         if self._named_folder is None and self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

@@ -3,6 +3,7 @@
 ``FOLDER/broker-N/`` holds ``server.properties``, ``broker.log`` and the broker's ``data``.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -12,8 +13,10 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ondemand.errors import ConfigurationError
+from ondemand.local.broker import last_words
 from ondemand.local.properties import Node, rendered, server_properties
 
 DISK_BYTES = 500_000_000
@@ -84,6 +87,24 @@ def prepared_folder(named: Path | None, count: int) -> Path:
     return folder
 
 
+def lock(folder: Path) -> BinaryIO:
+    """Be the only one who runs on ``folder``; close what is returned to leave it to others.
+
+    Kafka's own lock comes too late: a second broker writes into the first one's metadata before it
+    is refused. The kernel frees this one with its process. Raises ``ConfigurationError`` if another
+    runs here.
+    """
+    file = (folder / "lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise ConfigurationError(
+            f"another local Kafka runs on {folder}: stop it, or name another folder"
+        ) from error
+    return file
+
+
 def write_properties(folder: Path, nodes: Sequence[Node], extra: Mapping[str, str]) -> None:
     """Tell every broker what to be; ``extra`` are Kafka's own properties and win."""
     for node in nodes:
@@ -126,8 +147,8 @@ def format_new(homes: Sequence[Home], java_line: Sequence[str], jars: Sequence[P
         with tool:
             said, _ = tool.communicate(timeout=FORMAT_SECONDS)
         if tool.returncode != 0:
-            last = "\n    ".join(said.splitlines()[-5:])
+            last = "\n    ".join(last_words(said, 5))
             raise ConfigurationError(
                 f"Kafka could not format its data folder {home.data}; it said:\n    {last}\n"
-                "Name another folder, or remove this one if its data is not needed"
+                "If a property is named there, correct it; otherwise name another folder"
             )

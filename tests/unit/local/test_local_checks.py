@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ondemand.errors import ConfigurationError
 from ondemand.local import LocalKafka, cache, java, memory, ports, storage
+from ondemand.local.broker import last_words
 from ondemand.local.properties import Node, rendered, server_properties
 
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\nMemAvailable:    2000000 kB\n"
@@ -186,3 +187,19 @@ def test_a_path_with_backslashes_survives(value: str) -> None:
     line = rendered({"log.dirs": value}).rstrip("\n")
 
     assert line.removeprefix("log.dirs=").replace("\\\\", "\\") == value
+
+
+def test_one_local_kafka_a_folder(tmp_path: Path) -> None:
+    """A second broker on the same folder would write into the first one's metadata."""
+    with storage.lock(tmp_path), pytest.raises(ConfigurationError, match="runs on"):
+        storage.lock(tmp_path)
+
+    storage.lock(tmp_path).close()
+
+
+def test_last_words_are_messages_not_frames() -> None:
+    """A stack trace is longer than what a person reads: its message is kept."""
+    text = "first\nError: no space\n\tat kafka.Kafka.main(Kafka.java:1)\n\t... 3 more\n\n"
+
+    assert last_words(text, 1) == ["Error: no space"]
+    assert last_words(text, 9) == ["first", "Error: no space"]
