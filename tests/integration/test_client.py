@@ -199,16 +199,20 @@ async def test_a_broker_that_restarts_between_two_requests() -> None:
         for created in admin.create_topics(wanted, operation_timeout=30).values():
             created.result()
         with Responder(broker.address, "digits.requests"):
-            settings = ClientSettings(
-                kafka=broker.address, service="checkout", timeout_seconds=1, send_timeout_seconds=2
-            )
-            async with PredictionClient(settings=settings) as client:
-                assert (await client.predict("digits", X))["sum"].tolist() == [3.0]
-                await asyncio.to_thread(broker.kill, 1)
-                with pytest.raises(PredictionError):
-                    await client.predict("digits", X)
-                await asyncio.to_thread(broker.restart, 1)
-                assert await answered_again(client, "digits") == [3.0]
+            await ask_through_a_restart(broker)
+
+
+async def ask_through_a_restart(broker: LocalKafka) -> None:
+    settings = ClientSettings(
+        kafka=broker.address, service="checkout", timeout_seconds=1, send_timeout_seconds=2
+    )
+    async with PredictionClient(settings=settings) as client:
+        assert (await client.predict("digits", X))["sum"].tolist() == [3.0]
+        await asyncio.to_thread(broker.kill, 1)
+        with pytest.raises(PredictionError):
+            await client.predict("digits", X)
+        await asyncio.to_thread(broker.restart, 1)
+        assert await answered_again(client, "digits") == [3.0]
 
 
 async def answered_again(client: PredictionClient, model: str) -> list[float]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack
@@ -155,28 +156,21 @@ class SyncPredictionClient:
                 model, in_flight=in_flight, ordered=ordered, timeout=timeout, **options
             )
 
-        return self._outcomes(self._run(open_window), iter(inputs), in_flight)
+        return self._outcomes(self._run(open_window), _Source(inputs), in_flight)
 
     def _outcomes(
-        self, window: Window, source: Iterator[Inputs], in_flight: int
+        self, window: Window, source: "_Source", in_flight: int
     ) -> Generator[Outcome, None, None]:
         under_way = 0
-        more = True
-        failure: Exception | None = None
         try:
-            while more or under_way:
-                chunk: list[Inputs] = []
-                if more:
-                    try:
-                        more = _gather(source, chunk, min(in_flight - under_way, CHUNK))
-                    except Exception as error:  # noqa: BLE001 - raised below, after what came before
-                        failure, more = error, False
-                wait = not more or under_way + len(chunk) == in_flight
-                outcomes = self._run(lambda: _step(window, chunk, wait=wait))  # noqa: B023 - run now
+            while source.more or under_way:
+                chunk = source.gather(min(in_flight - under_way, CHUNK))
+                wait = not source.more or under_way + len(chunk) == in_flight
+                outcomes = self._run(partial(_step, window, chunk, wait=wait))
                 under_way += len(chunk) - len(outcomes)
                 yield from outcomes
-            if failure is not None:
-                raise failure
+            if source.failure is not None:
+                raise source.failure
         finally:
             self._forget(window)
 
@@ -203,18 +197,28 @@ class SyncPredictionClient:
             raise
 
 
-def _gather(source: Iterator[Inputs], chunk: list[Inputs], size: int) -> bool:
-    """Move at most *size* inputs into *chunk*, fewer where they come slowly; whether there may be
-    more of them."""
-    until = monotonic() + CHUNK_SECONDS
-    while len(chunk) < size:
-        try:
-            chunk.append(next(source))
-        except StopIteration:
-            return False
-        if monotonic() >= until:
-            break
-    return True
+class _Source:
+    """A caller's iterable, read in chunks. What it raises is kept for after what it gave."""
+
+    def __init__(self, inputs: Iterable[Inputs]) -> None:
+        self.more = True
+        self.failure: Exception | None = None
+        self._inputs = iter(inputs)
+
+    def gather(self, size: int) -> list[Inputs]:
+        """At most *size* inputs, fewer where they come slowly."""
+        chunk: list[Inputs] = []
+        until = monotonic() + CHUNK_SECONDS
+        while self.more and len(chunk) < size:
+            try:
+                chunk.append(next(self._inputs))
+            except StopIteration:
+                self.more = False
+            except Exception as error:  # noqa: BLE001 - raised by the reader, in its turn
+                self.more, self.failure = False, error
+            if monotonic() >= until:
+                break
+        return chunk
 
 
 async def _step(window: Window, chunk: Iterable[Inputs], *, wait: bool) -> list[Outcome]:
