@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?=
 KAFKA ?=
+LOCK ?=
 SYSTEM := $(shell uname -s)
 USER_CACHE := $(if $(filter Darwin,$(SYSTEM)),$(HOME)/Library/Caches,$(or $(XDG_CACHE_HOME),$(HOME)/.cache))
 CACHE := $(or $(ONDEMAND_CACHE),$(USER_CACHE)/ondemand)
@@ -45,10 +46,13 @@ format: $(READY)  ## put the code into its one format
 bench-latency: $(READY)  ## how long does a round trip take, at 500 requests a second
 	@$(BIN)/python -m ondemand.cli bench latency
 
-lock: $(READY)  ## pin the newest allowed versions, with their SHA-256, in requirements.lock
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --all-extras --no-emit-package ondemand \
-		pyproject.toml -o requirements.lock
+# gevent comes with a test dependency; from 25.8 on it has no wheel for Python 3.11 on macOS.
+LOCK_CONSTRAINT := gevent<25.8 ; sys_platform == "darwin" and python_full_version < "3.12"
+
+lock: $(READY)  ## pin what pyproject.toml asks for, with SHA-256 (LOCK=--upgrade: the newest)
+	@printf '%s\n' '$(LOCK_CONSTRAINT)' | $(BIN)/uv pip compile --quiet $(LOCK) --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras \
+		--no-emit-package ondemand --constraint - pyproject.toml -o requirements.lock
 
 docs: $(READY)  ## write the pages that are generated from the code
 	@$(BIN)/ondemand settings docs > docs/settings.md
