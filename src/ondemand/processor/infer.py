@@ -38,7 +38,8 @@ def infer(model: Model, batch: Sequence[Request]) -> list[Outcome]:
 def _concatenate(batch: Sequence[Request]) -> Mapping[str, Array]:
     """The inputs of all requests, row after row: the one copy between record and model."""
     if len(batch) == 1:
-        return batch[0].inputs
+        # A view into the record's bytes may be unaligned, which runtimes need not take.
+        return {name: np.require(a, requirements=("C", "A")) for name, a in batch[0].inputs.items()}
     return {
         name: np.concatenate([request.inputs[name] for request in batch])
         for name in batch[0].inputs

@@ -6,21 +6,33 @@ lives for one assignment of its partition: what settles after that changes nothi
 
 from collections import deque
 from collections.abc import Collection, Mapping
+from typing import Generic, TypeVar
 
 from ondemand.contract.record import Partition
 
+T = TypeVar("T")
 
-class Track:
-    """The unfinished records of one partition, for one assignment of it to this worker."""
+
+class Track(Generic[T]):
+    """The unfinished records of one partition, for one assignment of it to this worker.
+
+    A record may be finished with something that waits for its turn: ``finish`` gives it back once
+    all records before it are finished.
+    """
 
     __slots__ = ("_finished", "_taken", "position")
 
     def __init__(self) -> None:
         self._taken: deque[int] = deque()
-        self._finished: set[int] = set()
+        self._finished: dict[int, T | None] = {}
         self.position: int | None = None  # the next offset to commit; None until one is finished
 
     def __len__(self) -> int:
+        """How many records are taken and not passed: unfinished, or finished behind a gap."""
+        return len(self._taken)
+
+    @property
+    def unfinished(self) -> int:
         """How many records are taken and not finished."""
         return len(self._taken) - len(self._finished)
 
@@ -30,23 +42,26 @@ class Track:
             raise ValueError(f"offset {offset} came after {self._taken[-1]}")
         self._taken.append(offset)
 
-    def finish(self, offset: int) -> None:
-        """*offset* needs nothing more: its answer is settled."""
+    def finish(self, offset: int, held: T | None = None) -> list[T]:
+        """*offset* is finished. What was held by it, and by those that it held up, in order."""
         if not self._taken or offset < self._taken[0] or offset in self._finished:
             raise ValueError(f"offset {offset} is not unfinished")
-        self._finished.add(offset)
+        self._finished[offset] = held
+        passed: list[T] = []
         while self._taken and self._taken[0] in self._finished:
-            finished = self._taken.popleft()
-            self._finished.remove(finished)
-            self.position = finished + 1
+            first = self._taken.popleft()
+            if (released := self._finished.pop(first)) is not None:
+                passed.append(released)
+            self.position = first + 1
+        return passed
 
 
-class Ledger:
+class Ledger(Generic[T]):
     """The tracks of the request topic's partitions that are assigned now, by partition index."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._tracks: dict[int, Track] = {}
+        self._tracks: dict[int, Track[T]] = {}
         self._committed: dict[int, int] = {}
 
     def __repr__(self) -> str:
@@ -55,6 +70,11 @@ class Ledger:
     @property
     def unfinished(self) -> int:
         """Records taken and not finished, over all partitions."""
+        return sum(track.unfinished for track in self._tracks.values())
+
+    @property
+    def held(self) -> int:
+        """Records taken that no position has passed yet: what memory is needed for."""
         return sum(len(track) for track in self._tracks.values())
 
     @property
@@ -62,7 +82,11 @@ class Ledger:
         """What is assigned now."""
         return tuple(Partition(self._topic, index) for index in self._tracks)
 
-    def tracks(self) -> dict[int, Track]:
+    def is_current(self, partition: int, track: Track[T]) -> bool:
+        """Whether *track* is the one of the partition's assignment now."""
+        return self._tracks.get(partition) is track
+
+    def tracks(self) -> dict[int, Track[T]]:
         """The tracks as they are now. A batch keeps them until it settles: if a partition goes and
         comes back meanwhile, the batch moves the old track, and that is nobody's position."""
         return dict(self._tracks)

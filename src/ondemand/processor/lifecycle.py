@@ -15,9 +15,12 @@ from ondemand.contract.topics import (
     request_topic,
     worker_group,
 )
+from ondemand.processor.at_least_once import AtLeastOnce
 from ondemand.processor.decode import Policy
+from ondemand.processor.delivery import Delivery
 from ondemand.processor.encode import Desk
-from ondemand.processor.loop import Pace, Processor
+from ondemand.processor.exactly_once import ExactlyOnce
+from ondemand.processor.loop import Processor
 from ondemand.processor.micro_batch import BatchLimits
 from ondemand.processor.report import Reporter
 from ondemand.runtime.base import Model
@@ -26,7 +29,7 @@ from ondemand.telemetry.events import Event
 from ondemand.telemetry.health import HealthServer
 from ondemand.telemetry.logging import EventLog
 from ondemand.telemetry.metrics import WorkerMetrics
-from ondemand.transport.base import WorkerTransport
+from ondemand.transport.base import PublishingTransport, TransactionalTransport
 from ondemand.transport.kafka_worker import KafkaWorkerTransport
 
 LIVE_SECONDS = 30.0
@@ -92,14 +95,22 @@ def run_worker(model: Model, settings: WorkerSettings) -> None:
 
 
 def make_processor(
-    model: Model, settings: WorkerSettings, *, transport: WorkerTransport, reporter: Reporter
+    model: Model,
+    settings: WorkerSettings,
+    *,
+    transport: PublishingTransport | TransactionalTransport,
+    reporter: Reporter,
 ) -> Processor:
-    """A processor for *model* on any transport, as *settings* say."""
+    """A processor for *model*, as *settings* say. The transport decides the guarantee."""
     names = Names.of(model, settings)
+    desk = Desk(
+        Served(model.name, model.version), names.dead_letter_topic, settings.reply_bytes_max
+    )
     batched = model.signature.batched
     return Processor(
         model=model,
         transport=transport,
+        delivery=_make_delivery(transport, names.request_topic, desk, settings, reporter=reporter),
         topic=names.request_topic,
         policy=Policy(
             signature=model.signature,
@@ -113,9 +124,7 @@ def make_processor(
             request_rows_max=settings.request_rows_max,
             default_deadline_seconds=settings.default_deadline_seconds,
         ),
-        desk=Desk(
-            Served(model.name, model.version), names.dead_letter_topic, settings.reply_bytes_max
-        ),
+        desk=desk,
         batch_limits=BatchLimits(
             # Without a batch axis each request is a run of its own: nobody waits for another's.
             rows_max=settings.batch_rows_max if batched else 1,
@@ -124,9 +133,35 @@ def make_processor(
             queue_rows_max=settings.queue_rows_max,
             queue_bytes_max=settings.queue_bytes_max,
         ),
-        pace=Pace(settings.commit_interval_seconds, settings.drain_timeout_seconds),
+        drain_timeout_seconds=settings.drain_timeout_seconds,
         reporter=reporter,
     )
+
+
+def _make_delivery(
+    transport: PublishingTransport | TransactionalTransport,
+    topic: str,
+    desk: Desk,
+    settings: WorkerSettings,
+    *,
+    reporter: Reporter,
+) -> Delivery:
+    clock, now_ms = time.monotonic, _now_ms
+    if isinstance(transport, TransactionalTransport):
+        return ExactlyOnce(transport, topic, desk, clock=clock, now_ms=now_ms, reporter=reporter)
+    return AtLeastOnce(
+        transport,
+        topic,
+        desk,
+        commit_interval_seconds=settings.commit_interval_seconds,
+        clock=clock,
+        now_ms=now_ms,
+        reporter=reporter,
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def problems_of_life(processor: Processor, now: float) -> Sequence[str]:

@@ -4,17 +4,15 @@ next batch the moment it is free. This is the only module here that waits."""
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 from ondemand import limits
 from ondemand.contract.record import Partition, Record
 from ondemand.contract.reply import ServerTiming
 from ondemand.errors import Status, TransportError
 from ondemand.processor.decode import Policy, check_route, decode, locate
-from ondemand.processor.delivery import Consignment, Delivery
+from ondemand.processor.delivery import Consignment, Delivery, Tracks
 from ondemand.processor.encode import Answer, Desk, bury, encode, refuse
 from ondemand.processor.infer import infer
-from ondemand.processor.ledger import Ledger, Track
 from ondemand.processor.micro_batch import BatchLimits, MicroBatcher
 from ondemand.processor.outcome import Outcome, Rejected, Unanswerable
 from ondemand.processor.report import Reporter
@@ -25,16 +23,9 @@ from ondemand.transport.base import WorkerTransport
 
 IDLE_SECONDS = 0.05  # how long a turn waits for a first record; also how late a timer may fire
 FULL_SECONDS = 0.1  # how long a full queue is waited for before partitions are paused
+HELD_RECORDS_MAX = 20_000  # taken, and passed by no position: beyond, fetching stops for a while
+REPORT_SECONDS = 0.5
 OFFER_RECORDS = 64  # decoded at once before the model thread may see them
-SERVE_SECONDS = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often offsets are committed, and how long a rebalance or a stop waits."""
-
-    commit_interval_seconds: float = 0.5
-    drain_timeout_seconds: float = 10.0
 
 
 class Processor:
@@ -49,11 +40,12 @@ class Processor:
         *,
         model: Model,
         transport: WorkerTransport,
+        delivery: Delivery,
         topic: str,
         policy: Policy,
         desk: Desk,
         batch_limits: BatchLimits,
-        pace: Pace,
+        drain_timeout_seconds: float,
         reporter: Reporter,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -63,42 +55,39 @@ class Processor:
         self._topic = topic
         self._policy = policy
         self._desk = desk
-        self._pace = pace
+        self._delivery = delivery
+        self._drain_timeout_seconds = drain_timeout_seconds
         self._reporter = reporter
         self._log = reporter.log
         self._clock = clock
         self._wall_clock = wall_clock
-        self._delivery = Delivery(
-            transport, desk, clock=clock, now_ms=self._now_ms, reporter=reporter
-        )
-        self._ledger = Ledger(topic)
         self._batcher = MicroBatcher(batch_limits)
-        # Guards the batcher, the ledger's tracks as a set, and the count of consignments.
+        # Guards the batcher. The delivery has a lock of its own, taken inside this one or alone.
         self._changed = threading.Condition()
         self.stopping = False
         self.paused = False
         self._model_failure: BaseException | None = None
         self._record_bytes = 1.0  # of the last fetch, on average
-        self._committed_at = clock()
+        self._reported_at = clock()
         self.turned_at = clock()
         self.joined = False
         self.answered = 0
 
     def __repr__(self) -> str:
         return (
-            f"<Processor [answering {self.unsettled} | {len(self._ledger.partitions)} partitions | "
+            f"<Processor [answering {self.unsettled} | {len(self.partitions)} partitions | "
             f"{self._batcher.rows} rows waiting]>"
         )
 
     @property
     def partitions(self) -> Collection[Partition]:
         """What this worker reads now."""
-        return self._ledger.partitions
+        return self._delivery.partitions
 
     @property
     def unsettled(self) -> int:
-        """Requests taken from the broker whose answers it has not acknowledged."""
-        return self._ledger.unfinished
+        """Records taken from the broker whose answers are not settled."""
+        return self._delivery.unsettled
 
     @property
     def failed(self) -> bool:
@@ -123,7 +112,8 @@ class Processor:
         finally:
             self.stop()
             self._transport.close()  # settles and commits on its way, in on_revoked
-            model_thread.join(self._pace.drain_timeout_seconds)
+            self._delivery.close()
+            model_thread.join(self._drain_timeout_seconds)
         if self._model_failure is not None:
             raise self._model_failure
 
@@ -141,11 +131,10 @@ class Processor:
         """One turn of the loop: take, decode, offer; then settle, refuse what is late, commit."""
         records = self._transport.fetch(self._records_wanted(), self._patience_seconds())
         self._take(records)
-        self._transport.serve()
-        self._delivery.repeat_due()
+        self._delivery.turn()
         self._refuse_expired()
         self._balance()
-        self._commit_if_due()
+        self._report_if_due()
         self.turned_at = self._clock()
 
     def _take(self, records: Sequence[Record]) -> None:
@@ -159,9 +148,7 @@ class Processor:
         now, now_ms = self._clock(), self._now_ms()
         requests: list[Request] = []
         answers: list[Answer] = []
-        for record in records:
-            if not self._ledger.take(record.partition, record.offset):
-                continue  # its partition has just gone: the next worker answers it
+        for record in self._delivery.take(records):
             decoded = self._decode(record, now, now_ms)
             if isinstance(decoded, Request):
                 requests.append(decoded)
@@ -172,7 +159,7 @@ class Processor:
                 self._batcher.offer(request)
             self._changed.notify()
         if answers:
-            self._send(answers, self._open_consignment())
+            self._send(answers, self._delivery.open())
 
     def _decode(self, record: Record, now: float, now_ms: int) -> Request | Answer:
         """A request that the model can run on, or the answer to one that it cannot."""
@@ -203,33 +190,32 @@ class Processor:
             expired = self._batcher.take_expired(now_ms=now_ms)
         if expired:
             answers = [self._too_late(request, now_ms) for request in expired]
-            self._send(answers, self._open_consignment())
+            self._send(answers, self._delivery.open())
 
     def _balance(self) -> None:
-        """Pause what comes in while the queue is full; polling goes on, so the group keeps us."""
+        """Pause what comes in while too much waits; polling goes on, so the group keeps us."""
         with self._changed:
             if not self.paused and self._batcher.full:
                 self._changed.wait_for(lambda: not self._batcher.full, FULL_SECONDS)
             full, roomy = self._batcher.full, self._batcher.roomy
             rows, size_bytes = self._batcher.rows, self._batcher.size_bytes
-        if full and not self.paused:
-            self._transport.pause(self._ledger.partitions)
+        # Records whose answers are settled behind a gap take memory, too: one slow request must not
+        # let those behind it pile up without end.
+        held = self._delivery.held
+        if (full or held >= HELD_RECORDS_MAX) and not self.paused:
+            self._transport.pause(self.partitions)
             self.paused = True
             self._log.info(Event.QUEUE_FULL, queue_rows=rows, queue_bytes=size_bytes)
-        elif roomy and self.paused:
-            self._transport.resume(self._ledger.partitions)
+        elif self.paused and roomy and held <= HELD_RECORDS_MAX // 2:
+            self._transport.resume(self.partitions)
             self.paused = False
             self._log.info(Event.QUEUE_RESUMED, queue_rows=rows, queue_bytes=size_bytes)
 
-    def _commit_if_due(self) -> None:
+    def _report_if_due(self) -> None:
         now = self._clock()
-        due = now >= self._committed_at + self._pace.commit_interval_seconds
-        if not due and not self._transport.commits_each_batch:
+        if now < self._reported_at + REPORT_SECONDS:
             return
-        self._committed_at = now
-        if positions := self._ledger.committable():
-            self._transport.commit(positions)
-            self._ledger.committed(positions)
+        self._reported_at = now
         self._reporter.holds(
             queue_rows=self._batcher.rows,
             queue_bytes=self._batcher.size_bytes,
@@ -254,8 +240,7 @@ class Processor:
 
     def on_assigned(self, partitions: Collection[Partition]) -> None:
         """Begin with *partitions*."""
-        with self._changed:
-            self._ledger.assign(partitions)
+        self._delivery.assign(partitions)
         self.paused = False
         self.joined = True
         self._log.info(Event.PARTITIONS_ASSIGNED, partitions=_names(partitions))
@@ -264,19 +249,10 @@ class Processor:
         """Leave what waits to the next worker, settle what is running, commit."""
         with self._changed:
             self._batcher.drop(partitions)
-        deadline = self._clock() + self._pace.drain_timeout_seconds
-        while self._open_count() and not self.failed and self._clock() < deadline:
-            self._transport.serve(SERVE_SECONDS)
-            self._delivery.repeat_due()
-        if positions := self._ledger.positions():
-            try:
-                self._transport.commit_and_wait(positions)
-            except TransportError as error:
-                # The answers are settled all the same: the next worker repeats them, none is lost.
-                self._reporter.commit_failed(error)
-        self._log.info(
-            Event.PARTITIONS_REVOKED, partitions=_names(partitions), unsettled=self._open_count()
-        )
+        unsettled = 0
+        if not self.failed:
+            unsettled = self._delivery.settle(self._clock() + self._drain_timeout_seconds)
+        self._log.info(Event.PARTITIONS_REVOKED, partitions=_names(partitions), unsettled=unsettled)
         self._release(partitions)
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
@@ -287,8 +263,7 @@ class Processor:
         self._release(partitions)
 
     def _release(self, partitions: Collection[Partition]) -> None:
-        with self._changed:
-            self._ledger.release(partitions)
+        self._delivery.release(partitions)
         self.paused = False
 
     # --- the model thread --------------------------------------------------------------------
@@ -304,21 +279,20 @@ class Processor:
             self._model_failure = error
             self.stop()
 
-    def _next_batch(self) -> tuple[Sequence[Request], dict[int, Track]]:
+    def _next_batch(self) -> tuple[Sequence[Request], Tracks]:
         """Wait for a batch; an empty one means stop."""
         with self._changed:
             while not self.stopping:
                 now = self._clock()
                 if batch := self._batcher.take(now=now):
-                    self._delivery.sent += 1
                     self._changed.notify()  # the queue has room
-                    return batch, self._ledger.tracks()
+                    return batch, self._delivery.open()
                 ready_at = self._batcher.ready_at()
                 wait = IDLE_SECONDS if ready_at is None else min(ready_at - now, IDLE_SECONDS)
                 self._changed.wait(wait)
         return (), {}
 
-    def _answer(self, batch: Sequence[Request], tracks: dict[int, Track]) -> None:
+    def _answer(self, batch: Sequence[Request], tracks: Tracks) -> None:
         """Run the model on what is still awaited, and hand all answers to the producer."""
         now_ms = self._now_ms()
         late = [r for r in batch if r.deadline_ms is not None and r.deadline_ms <= now_ms]
@@ -356,16 +330,7 @@ class Processor:
 
     # --- both threads ------------------------------------------------------------------------
 
-    def _open_consignment(self) -> dict[int, Track]:
-        with self._changed:
-            self._delivery.sent += 1
-            return self._ledger.tracks()
-
-    def _open_count(self) -> int:
-        with self._changed:
-            return self._delivery.sent - self._delivery.settled
-
-    def _send(self, answers: Sequence[Answer], tracks: dict[int, Track]) -> None:
+    def _send(self, answers: Sequence[Answer], tracks: Tracks) -> None:
         self._delivery.send(Consignment(answers, tracks))
         self.answered += len(answers)
         self._reporter.answered(answers)

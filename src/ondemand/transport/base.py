@@ -1,11 +1,11 @@
-"""The seams to the broker: two small protocols, one for each side.
+"""The seams to the broker: small protocols, for either side.
 
 Whoever implements them passes one conformance suite (``ondemand.testing.conformance``). Foreign
 exceptions stop behind these seams: what comes out is a ``TransportError``, chained with ``from``.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import TransportError
@@ -50,14 +50,7 @@ class RebalanceListener(Protocol):
 
 
 class WorkerTransport(Protocol):
-    """The broker as a worker sees it: read requests, write replies, move offsets.
-
-    All methods belong to the intake thread but ``publish``, which any thread may call.
-    """
-
-    commits_each_batch: bool
-    """True where a batch's replies and offsets become visible together (exactly-once): then every
-    batch is followed by ``commit``. Otherwise commits may come later, and in the background."""
+    """The broker as a worker reads it, whatever its guarantee. For the intake thread only."""
 
     def subscribe(self, topic: str, listener: RebalanceListener) -> None:
         """Join the worker's consumer group and read *topic*; partitions come to *listener*.
@@ -73,24 +66,6 @@ class WorkerTransport(Protocol):
         alive, and where the listener is called. Raises ``TransportError`` only for errors that do
         not heal by themselves; others are logged and retried.
         """
-
-    def publish(self, records: Sequence[OutgoingRecord], on_settled: OnSettled) -> None:
-        """Hand *records* to the broker and return; *on_settled* is called later, once.
-
-        The call comes from ``serve`` (or ``fetch``, ``commit``, ``close``), in the intake thread.
-        Thread-safe. Records of one partition keep their order. An empty sequence settles too.
-        Waits only where the send buffer is full.
-        """
-
-    def serve(self, timeout_seconds: float = 0.0) -> None:
-        """Run the acknowledgements that have arrived; wait up to the timeout for a first one."""
-
-    def commit(self, positions: Positions) -> None:
-        """Everything below these positions is finished. Returns when it is sent, not when it is
-        stored; a failed commit is repeated by a later one."""
-
-    def commit_and_wait(self, positions: Positions) -> None:
-        """As ``commit``, but returns when it is stored; raises ``TransportError`` if it is not."""
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Fetch nothing from these until ``resume``; membership and polling go on."""
@@ -110,6 +85,56 @@ class WorkerTransport(Protocol):
 
     def close(self) -> None:
         """Leave the group (calling ``on_revoked`` first), then free everything. Idempotent."""
+
+
+class PublishingTransport(WorkerTransport, Protocol):
+    """At least once: replies are acknowledged first, and offsets move later.
+
+    All methods belong to the intake thread but ``publish``, which any thread may call.
+    """
+
+    def publish(self, records: Sequence[OutgoingRecord], on_settled: OnSettled) -> None:
+        """Hand *records* to the broker and return; *on_settled* is called later, once.
+
+        The call comes from ``serve`` (or ``fetch``, ``commit``, ``close``), in the intake thread.
+        Thread-safe. Records of one partition keep their order. An empty sequence settles too.
+        Waits only where the send buffer is full.
+        """
+
+    def serve(self, timeout_seconds: float = 0.0) -> None:
+        """Run the acknowledgements that have arrived; wait up to the timeout for a first one."""
+
+    def commit(self, positions: Positions) -> None:
+        """Everything below these positions is finished. Returns when it is sent, not when it is
+        stored; a failed commit is repeated by a later one."""
+
+    def commit_and_wait(self, positions: Positions) -> None:
+        """As ``commit``, but returns when it is stored; raises ``TransportError`` if it is not."""
+
+
+class TransactionAbortedError(TransportError):
+    """Nothing of a transaction became visible, neither records nor positions. It may be tried
+    again; *failures* are the records that the broker refused, if that was the reason."""
+
+    def __init__(self, message: str, failures: Sequence[PublishFailure] = ()) -> None:
+        super().__init__(message)
+        self.failures = tuple(failures)
+
+
+@runtime_checkable
+class TransactionalTransport(WorkerTransport, Protocol):
+    """Exactly once: replies and positions become visible together, or not at all.
+
+    All methods belong to the intake thread but ``transact``, which one other thread may call.
+    """
+
+    def transact(self, records: Sequence[OutgoingRecord], positions: Positions) -> None:
+        """Publish *records* and store *positions* in one transaction; return when it is committed.
+
+        Raises ``TransactionAbortedError`` where nothing of it became visible: also where the
+        partitions belong to another worker already. Raises a plain ``TransportError`` where the
+        outcome is unknown or this producer was fenced: the process must leave.
+        """
 
 
 class ClientTransport(Protocol):

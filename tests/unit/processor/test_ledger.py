@@ -26,6 +26,17 @@ def test_position_stops_before_the_first_unfinished_record():
     assert len(track) == 0
 
 
+def test_what_is_held_comes_out_in_order():
+    """An answer that is ready early waits for those before it, then they come out together."""
+    track = Track()
+    for offset in (5, 6, 7):
+        track.take(offset)
+
+    assert track.finish(6, "six") == []
+    assert track.finish(5, "five") == ["five", "six"]
+    assert track.finish(7) == []
+
+
 def test_offsets_may_have_gaps():
     """Transaction markers and compaction leave holes: a position is one past the last finished."""
     track = Track()
@@ -70,7 +81,8 @@ def test_position_is_one_past_the_longest_finished_run(data):
         run = [o for o in offsets if all(p in finished for p in offsets if p <= o)]
 
         assert track.position == (run[-1] + 1 if run else None)
-        assert len(track) == len(offsets) - len(finished)
+        assert track.unfinished == len(offsets) - len(finished)
+        assert len(track) == len(offsets) - len(run)
 
 
 def test_what_settles_after_a_partition_went_moves_nothing():
