@@ -1,7 +1,8 @@
 """Which requests travel together, and when: greedy, and bounded by rows and bytes.
 
 While the model is busy, requests gather; when it is free it takes what there is. Rows are counted,
-not records. The waiting window, where there is one, counts from the oldest request.
+not records. The waiting window, where there is one, counts from the oldest request. A batch is
+never made longer than the tightest deadline in it allows, by what runs have cost so far.
 """
 
 from collections import deque
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from ondemand import limits
 from ondemand.contract.record import Partition
+from ondemand.processor.cost import CostModel
 from ondemand.processor.request import Request
 
 _NEVER_MS = 1 << 62
@@ -29,8 +31,9 @@ class BatchLimits:
 class MicroBatcher:
     """Requests that wait for the model. Not thread-safe: the loop holds a lock around it."""
 
-    def __init__(self, batch_limits: BatchLimits) -> None:
+    def __init__(self, batch_limits: BatchLimits, cost: CostModel | None = None) -> None:
         self._limits = batch_limits
+        self._cost = cost or CostModel()
         self._waiting: deque[Request] = deque()
         self._deadline_ms = _NEVER_MS  # no waiting request has an earlier one
         self.rows = 0
@@ -88,7 +91,7 @@ class MicroBatcher:
         oldest = self._waiting[0].located.taken_at
         return oldest if self._is_batch_full() else oldest + self._limits.wait_seconds
 
-    def take(self, *, now: float) -> tuple[Request, ...]:
+    def take(self, *, now: float, now_ms: int = 0) -> tuple[Request, ...]:
         """The next batch, of one kind and in order; empty if nothing waits or the window is open.
 
         A request of another kind is passed over, and with it all later ones of its partition and
@@ -102,6 +105,7 @@ class MicroBatcher:
         passed: list[Request] = []
         held_back: set[tuple[int, bytes]] = set()
         rows = size_bytes = 0
+        tightest_ms = _NEVER_MS
         while self._waiting and rows < self._limits.rows_max:
             request = self._waiting[0]
             if request.kind != kind or (held_back and _order_of(request) in held_back):
@@ -111,7 +115,10 @@ class MicroBatcher:
                 continue
             rows += request.rows
             size_bytes += request.size_bytes
-            if batch and (rows > self._limits.rows_max or size_bytes > self._limits.bytes_max):
+            tightest_ms = min(tightest_ms, request.deadline_ms or _NEVER_MS)
+            too_long = now_ms + self._cost.seconds(rows) * 1000 >= tightest_ms
+            too_big = rows > self._limits.rows_max or size_bytes > self._limits.bytes_max
+            if batch and (too_big or too_long):
                 break
             batch.append(self._waiting.popleft())
         self._waiting.extendleft(reversed(passed))
@@ -128,6 +135,34 @@ class MicroBatcher:
         deadlines = [r.deadline_ms for r in self._waiting if r.deadline_ms is not None]
         self._deadline_ms = min(deadlines, default=_NEVER_MS)
         return expired
+
+    def take_oldest(self) -> Sequence[Request]:
+        """Requests to shed so that the queue is roomy again: those that waited longest."""
+        shed: list[Request] = []
+        while self._waiting and not self.roomy:
+            request = self._waiting.popleft()
+            self._forget((request,))
+            shed.append(request)
+        return shed
+
+    def take_hopeless(self, *, now_ms: int) -> Sequence[Request]:
+        """Requests to shed because what waits before them will outlast their deadlines."""
+        rows_max = self._limits.rows_max
+        rows_before = 0
+
+        def hopeless(request: Request) -> bool:
+            nonlocal rows_before
+            runs, rest = divmod(rows_before + request.rows, rows_max)
+            wait_seconds = runs * self._cost.seconds(rows_max)
+            wait_seconds += self._cost.seconds(rest) if rest else 0.0
+            late = (
+                request.deadline_ms is not None
+                and now_ms + wait_seconds * 1000 > request.deadline_ms
+            )
+            rows_before += 0 if late else request.rows
+            return late
+
+        return self._take_where(hopeless)
 
     def drop(self, partitions: Collection[Partition]) -> Sequence[Request]:
         """Forget the waiting requests of *partitions*: whoever reads them next answers them."""

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from unit.processor.builders import request
 
 from ondemand.contract.record import Partition
+from ondemand.processor.cost import CostModel
 from ondemand.processor.micro_batch import BatchLimits, MicroBatcher
 
 
@@ -92,6 +93,51 @@ def test_one_key_keeps_its_order_across_kinds():
     assert offsets(queue.take(now=0.0)) == [0, 3, 4]
     assert offsets(queue.take(now=0.0)) == [1]
     assert offsets(queue.take(now=0.0)) == [2]
+
+
+def costly(per_call=0.0, per_row=0.0):
+    """A cost model that has seen runs of this cost."""
+    cost = CostModel()
+    for rows in (1, 2, 4, 8):
+        cost.learn(rows=rows, seconds=per_call + per_row * rows)
+    return cost
+
+
+def test_a_batch_is_no_longer_than_its_tightest_deadline_allows():
+    """Ten milliseconds a row, a deadline in 35: three rows make it, the fourth would not."""
+    queue = MicroBatcher(BatchLimits(), costly(per_row=0.01))
+    for i in range(8):
+        queue.offer(request(i, deadline_ms=1035 if i == 2 else None))
+
+    assert offsets(queue.take(now=0.0, now_ms=1000)) == [0, 1, 2]
+    assert offsets(queue.take(now=0.0, now_ms=1000)) == [3, 4, 5, 6, 7]
+
+
+def test_a_request_that_cannot_make_it_is_still_run():
+    """Whether it is too late is the deadline's to say, not the estimate's."""
+    queue = MicroBatcher(BatchLimits(), costly(per_call=1.0))
+    queue.offer(request(0, deadline_ms=1001))
+    queue.offer(request(1))
+
+    assert offsets(queue.take(now=0.0, now_ms=1000)) == [0]
+
+
+def test_shedding_the_oldest_leaves_a_roomy_queue():
+    """Under the policy `oldest` those go who waited longest, and no more than have to."""
+    queue = batcher(*[request(i) for i in range(8)], queue_rows_max=8)
+
+    assert offsets(queue.take_oldest()) == [0, 1, 2, 3]
+    assert queue.roomy
+
+
+def test_shedding_by_deadline_takes_only_the_hopeless():
+    """Who has no deadline waits; who will make it waits; what is shed delays nobody."""
+    queue = MicroBatcher(BatchLimits(rows_max=1), costly(per_call=0.1))
+    for i, deadline_ms in enumerate([None, 1150, 1250, 1350]):
+        queue.offer(request(i, deadline_ms=deadline_ms))
+
+    assert offsets(queue.take_hopeless(now_ms=1000)) == [1]
+    assert offsets(queue.take_hopeless(now_ms=1100)) == [2]
 
 
 def test_expired_requests_leave_while_others_wait():
