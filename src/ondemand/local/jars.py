@@ -72,6 +72,33 @@ def fetch(*, on_progress: OnProgress | None = None) -> list[Path]:
     return jar_paths(pinned(), on_progress=on_progress)
 
 
+def pin(folder: Path) -> None:
+    """Write ``jars.toml`` anew: what its ``roots`` need now, resolved in the empty ``folder``.
+
+    For who maintains this package (``make lock-jars``); a start never resolves anything.
+    """
+    from jgo import env, maven  # noqa: PLC0415 - only installed with the extra `local`
+
+    head, _, _ = PINNED.read_text(encoding="utf-8").partition("[[jar]]")
+    roots = tomllib.loads(head)["roots"]
+    context = maven.MavenContext(repo_cache=folder / "m2", remote_repos=remote_repositories())
+    builder = env.EnvironmentBuilder(context, cache_dir=folder / "environment")
+    environment = builder.from_endpoint("+".join(roots))
+    paths = {path.name: path for path in environment.all_jars}
+    lock = tomllib.loads((environment.path / "jgo.lock.toml").read_text(encoding="utf-8"))
+    jars = [
+        Jar(coordinate, paths[Jar(coordinate, 0, "").file_name].stat().st_size, entry["sha256"])
+        for entry in lock["dependencies"]
+        for coordinate in [f"{entry['groupId']}:{entry['artifactId']}:{entry['version']}"]
+    ]
+    entries = (
+        f'[[jar]]\ncoordinate = "{jar.coordinate}"\nbytes = {jar.size_bytes}\n'
+        f'sha256 = "{jar.sha256}"\n'
+        for jar in sorted(jars, key=lambda jar: jar.coordinate)
+    )
+    PINNED.write_text(head + "\n".join(entries), encoding="utf-8")
+
+
 def _require_checksum(jar: Jar, path: Path) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
