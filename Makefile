@@ -44,7 +44,7 @@ format: $(READY)  ## put the code into its one format
 	@$(BIN)/ruff check --fix --quiet .
 
 bench-latency: $(READY)  ## how long does a round trip take, at 500 requests a second
-	@$(BIN)/python -m ondemand.cli bench latency
+	@$(BIN)/python bench/latency.py
 
 # gevent comes with a test dependency; from 25.8 on it has no wheel for Python 3.11 on macOS.
 LOCK_CONSTRAINT := gevent<25.8 ; sys_platform == "darwin" and python_full_version < "3.12"
