@@ -97,5 +97,5 @@ def test_an_image_holds_every_file_of_its_manifest_and_is_checked_when_built(fol
         *([manifest.transform] if manifest.transform else []),
     ]
     assert {entry.file for entry in listed} | {"worker.toml", manifest.golden.folder} <= copied
-    check = "RUN /venv/bin/python -m ondemand.cli worker check /worker"
+    check = "RUN /venv/bin/python -m ondemand worker check /worker"
     assert steps.index(check) < [i for i, step in enumerate(steps) if step.startswith("FROM ")][1]
