@@ -1,6 +1,7 @@
 """``ondemand demo``: a real broker, two workers, real requests, and figures at the end."""
 
 import asyncio
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -69,6 +70,8 @@ def demo(
     ] = False,
 ) -> None:
     """Set up, ask, take down, compare, tell."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # ends as Ctrl-C does: in order
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     folders = _worker_folders(Path())
     console = output()
     quiet_libraries()

@@ -47,9 +47,10 @@ class DemoWorkers:
             *(sys.executable, "-m", "ondemand", "worker", "run", str(self._folders[model])),
             *("--kafka", self._kafka, "--http", "off", "--log-format", "console"),
         ]
-        # The guard of local brokers serves any process that must not outlive this one.
+        # The guard of local brokers serves any process that must not outlive this one. It also
+        # removes the logs where this process could not.
         self._running[model] = Broker(
-            Command(line=line, jars=(), log=self._logs / f"{model}.log", scratch=None)
+            Command(line=line, jars=(), log=self._logs / f"{model}.log", scratch=self._logs)
         )
 
     def kill(self, model: str) -> None:
