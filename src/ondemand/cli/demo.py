@@ -113,15 +113,19 @@ def _local_kafka(console: Console) -> Iterator[str]:
     console.print("Starting a real Apache Kafka on this computer …")
     with ExitStack() as stack:
         bars = download_bars(console)
-        fetching = bars.add_task("Fetching Kafka", total=None, visible=False)
 
         def show(done_bytes: int, total_bytes: int, _name: str) -> None:
-            bars.update(fetching, completed=done_bytes, total=total_bytes, visible=True)
+            if not bars.tasks:  # nothing to fetch, nothing to show
+                bars.add_task("Fetching Kafka")
+                bars.start()
+            bars.update(bars.task_ids[0], completed=done_bytes, total=total_bytes)
 
         kafka = LocalKafka(on_progress=show)
         stack.callback(kafka.stop)
-        with bars:
+        try:
             kafka.start()
+        finally:
+            bars.stop()
         yield kafka.address
 
 
