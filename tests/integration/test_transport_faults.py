@@ -45,7 +45,13 @@ _serial = itertools.count(1)
 @pytest.fixture(scope="module")
 def broker() -> Iterator[LocalKafka]:
     """A broker that may be killed, and that creates topics for whoever asks."""
-    with LocalKafka(properties={"auto.create.topics.enable": "true"}) as kafka:
+    properties = {
+        "auto.create.topics.enable": "true",
+        # A killed broker may come back when its session is over: 9 s by default.
+        "broker.session.timeout.ms": "1500",
+        "broker.heartbeat.interval.ms": "300",
+    }
+    with LocalKafka(properties=properties) as kafka:
         yield kafka
 
 
