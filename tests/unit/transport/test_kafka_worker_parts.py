@@ -75,7 +75,7 @@ def test_the_options_that_were_measured() -> None:
 def test_errors_among_records(
     transport: KafkaWorkerTransport, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error never costs the records beside it: what heals is logged, a partition's end is no news,
+    """An error never costs the records beside it: healing is logged, a partition's end is no news,
     and what does not heal is raised by the next fetch."""
     end, transient = KafkaError(KafkaError._PARTITION_EOF), KafkaError(KafkaError._TRANSPORT)
     forbidden = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
