@@ -6,6 +6,7 @@ import os
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -107,39 +108,52 @@ class Digits:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Files and what of each was sent."""
+    """Files, and what of each is sent. Read before: files may change, or go, while others run."""
 
     paths: tuple[Path, ...]
-    sent: dict[int, bytes] = field(default_factory=dict)
+    excerpts: tuple[bytes, ...]
 
     @classmethod
     def find(cls, repository: Path) -> "Files":
         """Every regular file of the repository and of the standard library that can be read."""
         library = Path(sysconfig.get_paths()["stdlib"])
-        found = [*_of_repository(repository), *_below(library)]
-        return cls(tuple(path for path in found if path.is_file() and os.access(path, os.R_OK)))
+        read: dict[Path, bytes] = {}
+        for path in (*_of_repository(repository), *_below(library)):
+            with suppress(OSError):
+                if path.is_file():
+                    read[path] = excerpt(path, EXCERPT_BYTES)
+        return cls(tuple(read), tuple(read.values()))
 
     def inputs(self) -> Iterator[dict[str, Pixels]]:
-        """One request for each file, read when it is its turn."""
-        for index, path in enumerate(self.paths):
+        """One request for each file."""
+        for each in self.excerpts:
             content = np.empty(1, dtype=object)
-            content[0] = self.sent[index] = excerpt(path, EXCERPT_BYTES)
+            content[0] = each
             yield {"content": content}
 
     def agreement(
         self, measured: Measured, label: Callable[[bytes], str], advance: Callable[[], object]
     ) -> list[str]:
-        """A line for each file that *label* (the magika package) calls otherwise."""
+        """A line for each file that *label* (the magika package) calls otherwise, given all of it.
+
+        Of a file that has changed meanwhile, it is given what was asked about.
+        """
         told = []
         for index, answer in measured.answers.items():
-            content = self.paths[index].read_bytes()
-            if shortened(content, EXCERPT_BYTES) != self.sent[index]:
-                content = self.sent[index]  # changed meanwhile: compare what was asked about
-            ours, theirs = answer["label"][0].decode(), label(content)
+            ours, theirs = answer["label"][0].decode(), label(self._content(index))
             if ours != theirs:
                 told.append(f"{self.paths[index]}: {ours}, magika says {theirs}")
             advance()
         return told
+
+    def _content(self, index: int) -> bytes:
+        """The whole file, if it still is what was sent."""
+        sent = self.excerpts[index]
+        try:
+            content = self.paths[index].read_bytes()
+        except OSError:
+            return sent
+        return content if shortened(content, EXCERPT_BYTES) == sent else sent
 
 
 def _of_repository(folder: Path) -> list[Path]:
