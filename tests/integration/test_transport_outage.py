@@ -90,12 +90,12 @@ async def test_nothing_is_created(
 ) -> None:
     """On a broker that creates topics by itself, neither side makes it create one: not by asking,
     not by writing, and not by going on after a topic was deleted."""
-    doomed = create()
     worker = _worker(broker, new_group(), message_timeout_ms="3000")
     # aiokafka asks for the topics that it has used again and again; here, often.
     often = {"metadata_max_age_ms": "300"}
     client = KafkaClientTransport(kafka=broker.address, options=often)
     await client.start()
+    doomed = create()
     try:
         assert worker.partition_count("missing-1") is None
         with pytest.raises(ConfigurationError, match="missing-2"):
