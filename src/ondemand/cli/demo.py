@@ -125,7 +125,8 @@ def _local_kafka(console: Console) -> Iterator[str]:
         try:
             kafka.start()
         finally:
-            bars.stop()
+            if bars.tasks:
+                bars.stop()
         yield kafka.address
 
 
