@@ -19,7 +19,7 @@ FROM_CACHE := $(PIP) install --no-index --find-links "$(WHEELS)"
 OFFLINE := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench-latency lock docs clean
+.PHONY: help setup demo test check format bench-latency lock lock-jars docs clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -44,7 +44,7 @@ format: $(READY)  ## put the code into its one format
 	@$(BIN)/ruff check --fix --quiet .
 
 bench-latency: $(READY)  ## how long does a round trip take, at 500 requests a second
-	@$(BIN)/python -m ondemand.cli bench latency
+	@$(BIN)/python bench/latency.py
 
 # gevent comes with a test dependency; from 25.8 on it has no wheel for Python 3.11 on macOS.
 LOCK_CONSTRAINT := gevent<25.8 ; sys_platform == "darwin" and python_full_version < "3.12"
@@ -53,6 +53,11 @@ lock: $(READY)  ## pin what pyproject.toml asks for, with SHA-256 (LOCK=--upgrad
 	@printf '%s\n' '$(LOCK_CONSTRAINT)' | $(BIN)/uv pip compile --quiet $(LOCK) --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras \
 		--no-emit-package ondemand --constraint - pyproject.toml -o requirements.lock
+
+lock-jars: $(READY)  ## pin the jars of the local Kafka: what `roots` in jars.toml needs
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -c \
+		'import pathlib, sys; from ondemand.local import jars; jars.pin(pathlib.Path(sys.argv[1]))' \
+		"$$folder"
 
 docs: $(READY)  ## write the pages that are generated from the code
 	@$(BIN)/ondemand settings docs > docs/settings.md

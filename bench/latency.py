@@ -116,7 +116,7 @@ def worker(address: str, folder: Path) -> Iterator[None]:
     """A worker process for the FFNN, drained at the end."""
     (folder / "ffnn.onnx").write_bytes(ffnn())
     package = new_package(folder / MODEL, name=MODEL, model=folder / "ffnn.onnx")
-    command = [sys.executable, "-m", "ondemand.cli", "worker", "run", str(package.folder)]
+    command = [sys.executable, "-m", "ondemand", "worker", "run", str(package.folder)]
     options = ["--kafka", address, "--http", "127.0.0.1:0", "--set", "log_level=warning"]
     process = subprocess.Popen([*command, *options])
     try:

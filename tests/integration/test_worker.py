@@ -28,7 +28,7 @@ class WorkerProcess:
 
     def __init__(self, folder: Path, address: str, *, log: Path, settings: tuple[str, ...] = ()):
         self._log = log
-        command = [sys.executable, "-m", "ondemand.cli", "worker", "run", str(folder)]
+        command = [sys.executable, "-m", "ondemand", "worker", "run", str(folder)]
         options = ["--kafka", address, "--http", "127.0.0.1:0", "--log-format", "json"]
         for setting in settings:
             options += ["--set", setting]

@@ -54,22 +54,32 @@ def _raw(file: str, how: Recipe) -> Inputs:
 
 def _excerpt(file: str, excerpt_bytes: int | None) -> bytes:
     """The content, or the first and the last *excerpt_bytes* of it where it is longer."""
-    if excerpt_bytes is None or file == STANDARD_INPUT:
-        content = _content(file)
-        if excerpt_bytes is not None and len(content) > 2 * excerpt_bytes:
-            return content[:excerpt_bytes] + content[-excerpt_bytes:]
+    if excerpt_bytes is not None and file != STANDARD_INPUT:
+        try:
+            return excerpt(Path(file), excerpt_bytes)
+        except OSError as error:
+            raise _unreadable(file, error) from error
+    content = _content(file)
+    return content if excerpt_bytes is None else shortened(content, excerpt_bytes)
+
+
+def shortened(content: bytes, excerpt_bytes: int) -> bytes:
+    """*content*, or its first and last *excerpt_bytes* where it is longer than both."""
+    if len(content) <= 2 * excerpt_bytes:
         return content
-    try:
-        with Path(file).open("rb") as opened:
-            size = opened.seek(0, io.SEEK_END)
-            opened.seek(0)
-            if size <= 2 * excerpt_bytes:
-                return opened.read()
-            head = opened.read(excerpt_bytes)
-            opened.seek(-excerpt_bytes, io.SEEK_END)
-            return head + opened.read(excerpt_bytes)
-    except OSError as error:
-        raise _unreadable(file, error) from error
+    return content[:excerpt_bytes] + content[-excerpt_bytes:]
+
+
+def excerpt(path: Path, excerpt_bytes: int) -> bytes:
+    """As ``shortened``, of a file; what lies between is not read. Raises ``OSError``."""
+    with path.open("rb") as opened:
+        size = opened.seek(0, io.SEEK_END)
+        opened.seek(0)
+        if size <= 2 * excerpt_bytes:
+            return opened.read()
+        head = opened.read(excerpt_bytes)
+        opened.seek(-excerpt_bytes, io.SEEK_END)
+        return head + opened.read(excerpt_bytes)
 
 
 def _content(file: str) -> bytes:

@@ -44,9 +44,6 @@ def decode_bytes(
 
 def _split_elements(value: bytes, position: int, stop: int, count: int) -> list[bytes]:
     """The *count* elements that must fill *value* from *position* to *stop* exactly."""
-    if count * _LENGTH.size > stop - position:
-        size = stop - position
-        raise malformed(f"{count} BYTES elements do not fit into {size} bytes")
     elements = []
     for index in range(count):
         start = position + _LENGTH.size

@@ -135,13 +135,16 @@ def hold(kafka: LocalKafka, announce: Callable[[Running], None]) -> None:
             _write(state)
             announce(state)
             while not asked_to_stop.wait(BROKER_CHECK_SECONDS):
-                if len(kafka.process_ids) < len(state.broker_pids):
-                    raise ConfigurationError(
-                        "a broker of the local Kafka ended by itself: start again, with --folder "
-                        "to keep its log"
-                    )
+                _require_all(kafka, state)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _require_all(kafka: LocalKafka, state: Running) -> None:
+    if len(kafka.process_ids) < len(state.broker_pids):
+        raise ConfigurationError(
+            "a broker of the local Kafka ended by itself: start again, --folder keeps its log"
+        )
 
 
 def _state_of(kafka: LocalKafka) -> Running:

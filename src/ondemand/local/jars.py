@@ -5,14 +5,15 @@ hashes all of them (46 MB, about 0.1 s): what differs is never run. Once all are
 neither the network nor ``jgo`` is touched.
 """
 
+import contextlib
 import errno
 import hashlib
 import shutil
 import tempfile
 import threading
 import tomllib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,33 @@ def fetch(*, on_progress: OnProgress | None = None) -> list[Path]:
     return jar_paths(pinned(), on_progress=on_progress)
 
 
+def pin(folder: Path) -> None:
+    """Write ``jars.toml`` anew: what its ``roots`` need now, resolved in the empty ``folder``.
+
+    For who maintains this package (``make lock-jars``); a start never resolves anything.
+    """
+    from jgo import env, maven  # noqa: PLC0415 - only installed with the extra `local`
+
+    head, _, _ = PINNED.read_text(encoding="utf-8").partition("[[jar]]")
+    roots = tomllib.loads(head)["roots"]
+    context = maven.MavenContext(repo_cache=folder / "m2", remote_repos=remote_repositories())
+    builder = env.EnvironmentBuilder(context, cache_dir=folder / "environment")
+    environment = builder.from_endpoint("+".join(roots))
+    paths = {path.name: path for path in environment.all_jars}
+    lock = tomllib.loads((environment.path / "jgo.lock.toml").read_text(encoding="utf-8"))
+    jars = [
+        Jar(coordinate, paths[Jar(coordinate, 0, "").file_name].stat().st_size, entry["sha256"])
+        for entry in lock["dependencies"]
+        for coordinate in [f"{entry['groupId']}:{entry['artifactId']}:{entry['version']}"]
+    ]
+    entries = (
+        f'[[jar]]\ncoordinate = "{jar.coordinate}"\nbytes = {jar.size_bytes}\n'
+        f'sha256 = "{jar.sha256}"\n'
+        for jar in sorted(jars, key=lambda jar: jar.coordinate)
+    )
+    PINNED.write_text(head + "\n".join(entries), encoding="utf-8")
+
+
 def _require_checksum(jar: Jar, path: Path) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -88,7 +116,11 @@ def _fetch_missing(jars: Sequence[Jar], folder: Path, on_progress: OnProgress) -
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _require_space(folder, sum(jar.size_bytes for jar in jars))
-        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(
+            prefix=".fetch-",
+            dir=folder,
+            ignore_cleanup_errors=True,  # an interrupted download may still write there
+        ) as scratch:
             for jar, path in zip(jars, _downloaded(jars, Path(scratch), on_progress), strict=True):
                 _require_checksum(jar, path)
                 path.replace(folder / jar.file_name)
@@ -116,8 +148,39 @@ def _downloaded(jars: Sequence[Jar], scratch: Path, on_progress: OnProgress) -> 
         except RuntimeError as error:  # jgo's, where no repository has the jar or it arrived broken
             raise OSError(f"{jar.coordinate} is not there, or arrived broken") from error
 
-    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
-        return list(pool.map(download, jars))
+    return _in_daemons(download, jars)
+
+
+def _in_daemons(download: Callable[[Jar], Path], jars: Sequence[Jar]) -> list[Path]:
+    """*download* for each of *jars*, a few at once; raises what the first that failed raised.
+
+    Not a ThreadPoolExecutor: Ctrl-C would wait there for a server that does not answer.
+    """
+    waiting = deque(jars)
+    paths: dict[Jar, Path] = {}
+    failures: list[Exception] = []
+
+    def work() -> None:
+        with contextlib.suppress(IndexError):  # nothing is waiting any more
+            while not failures:
+                jar = waiting.popleft()
+                try:
+                    paths[jar] = download(jar)
+                except Exception as error:  # noqa: BLE001 - raised below, in the caller's thread
+                    failures.append(error)
+
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(_DOWNLOADS_AT_ONCE)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        waiting.clear()
+    if failures:
+        del failures[1:]
+        raise failures.pop()  # popped: a frame that kept it would keep its sockets too
+    return [paths[jar] for jar in jars]
 
 
 class _Progress:

@@ -73,9 +73,12 @@ class WorkerTransport(Protocol):
     def resume(self, partitions: Collection[Partition]) -> None:
         """Fetch from these again."""
 
-    def partition_count(self, topic: str) -> int | None:
+    def partition_count(self, topic: str, *, at_least: int = 0) -> int | None:
         """How many partitions *topic* has; None if it is not there. Looked up, never tried (a
         broker that creates topics by itself is not made to), and cached for some seconds.
+
+        Where fewer than *at_least* are known, the topic may have grown: then what is cached is a
+        second old at most.
 
         Raises ``TransportError`` where the broker does not answer.
         """

@@ -92,8 +92,6 @@ class ClientAddress:
     options: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        self.producer()
-        self.consumer()
         known = _parameters(AIOKafkaProducer) | _parameters(AIOKafkaConsumer)
         for name in self.options:
             if reason := PROTECTED.get(name):
@@ -102,6 +100,8 @@ class ClientAddress:
                 raise ConfigurationError(
                     f"the Kafka option {name!r} is not known: a client takes those of aiokafka"
                 )
+        self.producer()  # refuses values that cannot be
+        self.consumer()
 
     def producer(self) -> dict[str, Any]:
         """The keyword arguments of the producer."""

@@ -1,7 +1,6 @@
 """Sending requests: each acknowledged by all replicas, or told why not, within a time limit."""
 
 import asyncio
-import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,7 +18,7 @@ FLUSH_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 1.0
 STUCK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 0.2
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 10
 
 _REFUSED: Final = (
     errors.MessageSizeTooLargeError,
@@ -197,6 +196,8 @@ class RequestProducer:
 async def _put(producer: AIOKafkaProducer, attempt: _Attempt) -> "asyncio.Future[Any]":
     """Hand the record to aiokafka's buffer; the future is done when it is acknowledged."""
     record = attempt.record
+    if record.partition is not None:
+        await _know(producer, record.topic, record.partition)
     if not attempt.alone:
         future: asyncio.Future[Any] = await producer.send(
             record.topic, record.value, record.key, record.partition, headers=list(record.headers)
@@ -212,16 +213,25 @@ async def _put(producer: AIOKafkaProducer, attempt: _Attempt) -> "asyncio.Future
     return alone
 
 
+async def _know(producer: AIOKafkaProducer, topic: str, partition: int) -> None:
+    """A partition that was added: aiokafka would refuse it with an ``AssertionError``."""
+    if partition not in await producer.partitions_for(topic):
+        await producer.client.force_metadata_update()
+        if partition not in await producer.partitions_for(topic):
+            raise errors.UnknownTopicOrPartitionError
+
+
 async def _close(producer: AIOKafkaProducer) -> None:
     """Flush and disconnect. While brokers are down ``stop`` never returns: it is given up then."""
-    try:
-        async with asyncio.timeout(FLUSH_SECONDS):
-            await producer.stop()
-    except TimeoutError:
+    loop = asyncio.get_running_loop()
+    stopping = loop.create_task(producer.stop())
+    await asyncio.wait([stopping], timeout=FLUSH_SECONDS)
+    if not stopping.done():
         log.warning("Kafka: sends were not acknowledged in time, and are given up")
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await producer._sender.close()  # noqa: SLF001 - otherwise its task runs for ever
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await producer.client.close()
+        # Otherwise its task runs for ever, and what it still has is sent to nobody's use.
+        ending = [stopping, loop.create_task(producer._sender.close())]  # noqa: SLF001
+        stopping.cancel()
+        await asyncio.wait(ending, timeout=CLOSE_SECONDS)
+        await asyncio.wait([loop.create_task(producer.client.close())], timeout=CLOSE_SECONDS)
+    # A batch that came while the producer stopped would never be settled; now it is sent anew.
+    producer._message_accumulator.fail_all(errors.ProducerClosed())  # noqa: SLF001 - there is no other way

@@ -1,7 +1,6 @@
 """Reading replies: one partition, without a group, from its end on."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -35,6 +34,7 @@ class ReplyReader:
         self._next_offset = 0
         self._under_way: asyncio.Task[Sequence[Record]] | None = None
         self._careful = False
+        self._left_out = False
         self._watch_at = 0.0
         self._was_behind = False
 
@@ -99,12 +99,15 @@ class ReplyReader:
             self._next_offset = messages[-1].offset + 1
             self._watch_at = time.monotonic() + WATCH_SECONDS
             self._was_behind = False
+            self._careful = self._careful and not self._left_out
+            self._left_out = False
         return [_record_of(message) for message in messages]
 
     async def _recover(self, consumer: AIOKafkaConsumer, error: Exception) -> None:
         """After an error aiokafka may have dropped good records: go back to where we know we are.
 
-        A record that cannot be decoded is come by in small steps, and then left out.
+        A record that cannot be decoded is come by in small steps, and then left out; so are those
+        that follow it in its batch, since aiokafka reads a batch in one piece.
         """
         if isinstance(error, UnicodeDecodeError):
             if self._careful:
@@ -114,7 +117,8 @@ class ReplyReader:
                     self._next_offset,
                 )
                 self._next_offset += 1
-            self._careful = not self._careful
+                self._left_out = True
+            self._careful = True
         else:
             log.warning("Kafka: reading %s again: %r", self._partition, error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -198,6 +202,11 @@ def _record_of(message: Any) -> Record:
 
 
 async def _close(consumer: AIOKafkaConsumer) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await consumer.stop()
+    """Disconnect. In an outage ``stop`` may hang, or end by a cancellation of its own making."""
+    stopping = asyncio.get_running_loop().create_task(consumer.stop())
+    await asyncio.wait([stopping], timeout=CLOSE_SECONDS)
+    if stopping.done() and not stopping.cancelled() and stopping.exception() is None:
+        return
+    stopping.cancel()
+    closing = asyncio.get_running_loop().create_task(consumer._client.close())  # noqa: SLF001 - it has no public name
+    await asyncio.wait([stopping, closing], timeout=CLOSE_SECONDS)

@@ -19,6 +19,8 @@ from ondemand.transport.kafka_worker_topics import PartitionCounts
 
 FLUSH_SECONDS: Final = 10.0
 LOOK_UP_SECONDS: Final = 5.0
+CREATED_SECONDS: Final = 0.2
+CREATED_ATTEMPTS: Final = 5
 SLICE_SECONDS: Final = 0.2
 """A poll is cut into slices, so that acknowledgements and Ctrl-C are served in between."""
 
@@ -65,7 +67,13 @@ class KafkaWorkerTransport:
             self._producer.handle, timeout_seconds=self._address.connect_timeout_seconds
         )
         try:
-            count = look_up(topic)
+            # A topic that was created a moment ago may not be known to every broker yet.
+            for _ in range(CREATED_ATTEMPTS):
+                count = look_up(topic)
+                if count is not None:
+                    break
+                time.sleep(CREATED_SECONDS)
+                look_up.forget(topic)
         except TransportError as error:
             self._producer.serve()  # brings the reason, for example a wrong password
             raise ConfigurationError(self._address.unreachable(self._news.last)) from error
@@ -122,10 +130,10 @@ class KafkaWorkerTransport:
         if mine := self._mine(partitions):
             self._consumer.resume(mine)
 
-    def partition_count(self, topic: str) -> int | None:
+    def partition_count(self, topic: str, *, at_least: int = 0) -> int | None:
         """How many partitions *topic* has; None if it is not there. Never creates it."""
         self._require_open()
-        return self._counts(topic)
+        return self._counts(topic, at_least)
 
     def lag(self) -> Mapping[Partition, int]:
         """Records not yet fetched, as far as is known without asking the broker."""
@@ -142,6 +150,7 @@ class KafkaWorkerTransport:
         with self._closing:
             if self._closed:
                 return
+            deadline = time.monotonic() + FLUSH_SECONDS
             try:
                 # Replies first, offsets second, leaving last: a crash in between repeats an answer,
                 # never loses one.
@@ -149,7 +158,7 @@ class KafkaWorkerTransport:
                 self._consumer.close()  # calls on_revoked, where the listener commits
             finally:
                 self._closed = True
-                if left := self._producer.flush(FLUSH_SECONDS):
+                if left := self._producer.flush(max(deadline - time.monotonic(), SLICE_SECONDS)):
                     log.warning("%d records were not acknowledged in time, and are given up", left)
                     self._producer.abandon(SLICE_SECONDS)
         self._raise_listener_error()

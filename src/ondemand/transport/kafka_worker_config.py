@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from ondemand import limits
 from ondemand.errors import ConfigurationError
 
 log: Final = logging.getLogger("ondemand.transport.kafka")
@@ -78,6 +79,8 @@ _PRODUCER: Final[Mapping[str, Any]] = MappingProxyType(
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 131_072,
         "message.timeout.ms": 30_000,
+        # The broker's own default: the library's is below what a full reply and its headers need.
+        "message.max.bytes": limits.RECORD_BYTES_MAX,
     }
 )
 

@@ -3,9 +3,9 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -25,36 +25,18 @@ BUFFER_POLL_SECONDS: Final = 0.01
 TICK_SECONDS: Final = 0.005
 
 _ANY_PARTITION: Final = -1
+_TOO_LARGE: Final = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 
 
 class _Settlement:
-    """Counts down the records of one ``publish``; goes to *settled* after the last."""
+    """Counts down the records of one ``publish``."""
 
-    __slots__ = ("_left", "_settled", "failures", "on_settled")
+    __slots__ = ("failures", "left", "on_settled")
 
-    def __init__(self, count: int, on_settled: OnSettled, settled: "deque[_Settlement]") -> None:
+    def __init__(self, count: int, on_settled: OnSettled) -> None:
         self.on_settled = on_settled
         self.failures: list[PublishFailure] = []
-        self._left = count
-        self._settled = settled
-
-    def report(
-        self, record: OutgoingRecord, error: KafkaError | None, message: Message | None
-    ) -> None:
-        """Take librdkafka's delivery report for *record*."""
-        del message  # it would say what *record* says
-        if error is not None:
-            permanent = error.code() in REFUSED
-            self.failures.append(
-                PublishFailure(record, publish_error(error, record.topic), permanent)
-            )
-        self.count()
-
-    def count(self) -> None:
-        """One more record is settled, one way or the other."""
-        self._left -= 1
-        if self._left == 0:
-            self._settled.append(self)
+        self.left = count
 
 
 class RecordProducer:
@@ -65,10 +47,10 @@ class RecordProducer:
     """
 
     def __init__(self, address: KafkaAddress, news: News) -> None:
-        try:
-            self._producer = Producer({**address.producer(), "error_cb": news}, logger=log)
-        except KafkaException as error:
-            raise start_error(error) from error
+        self._address = address
+        self._news = news
+        self._producer = self._made({})
+        self._single: Producer | None = None
         self._settled: deque[_Settlement] = deque()
         # Delivery reports count down without a lock of their own: one thread at a time polls.
         self._polling = threading.Lock()
@@ -80,7 +62,7 @@ class RecordProducer:
 
     def publish(self, records: Sequence[OutgoingRecord], on_settled: OnSettled) -> None:
         """Hand *records* to the library; waits only where its buffer is full."""
-        settlement = _Settlement(len(records), on_settled, self._settled)
+        settlement = _Settlement(len(records), on_settled)
         if not records:
             self._settled.append(settlement)
         deadline = 0.0
@@ -104,15 +86,21 @@ class RecordProducer:
     def flush(self, timeout_seconds: float) -> int:
         """Serve until nothing is under way; how many records still are when the time is over."""
         deadline = time.monotonic() + timeout_seconds
-        while len(self._producer) and time.monotonic() < deadline:
+        while self._under_way and time.monotonic() < deadline:
             self.serve(TICK_SECONDS)
         self.serve()
-        return len(self._producer)
+        return self._under_way
 
     def abandon(self, timeout_seconds: float) -> None:
         """Give up what is still under way, and settle it so."""
         self._producer.purge()
+        if self._single is not None:
+            self._single.purge()
         self.flush(timeout_seconds)
+
+    @property
+    def _under_way(self) -> int:
+        return len(self._producer) + (0 if self._single is None else len(self._single))
 
     def _produce(self, record: OutgoingRecord, settlement: _Settlement) -> None:
         topic, partition, key, value, headers = record
@@ -122,12 +110,12 @@ class RecordProducer:
                 value,
                 key,
                 _ANY_PARTITION if partition is None else partition,
-                partial(settlement.report, record),
+                partial(self._report, record, settlement),
                 headers=list(headers) if headers else None,
             )
         except KafkaException as error:
             with self._polling:
-                settlement.report(record, error_of(error), None)
+                self._fail(record, settlement, error_of(error))
 
     def _produce_when_there_is_room(
         self, record: OutgoingRecord, settlement: _Settlement, deadline: float
@@ -140,14 +128,84 @@ class RecordProducer:
             except BufferError:
                 continue
             return
+        with self._polling:
+            self._fail_for_want_of_room(record, settlement)
+
+    # Delivery reports: called by the library while this thread polls.
+
+    def _report(
+        self,
+        record: OutgoingRecord,
+        settlement: _Settlement,
+        error: KafkaError | None,
+        _: Message,
+    ) -> None:
+        if error is None:
+            self._count(settlement)
+        elif error.code() in _TOO_LARGE:
+            # The topic takes less than a batch: not for certain less than this record.
+            self._produce_single(record, settlement)
+        else:
+            self._fail(record, settlement, error)
+
+    def _report_single(
+        self,
+        record: OutgoingRecord,
+        settlement: _Settlement,
+        error: KafkaError | None,
+        _: Message,
+    ) -> None:
+        if error is None:
+            self._count(settlement)
+        else:
+            self._fail(record, settlement, error)
+
+    def _produce_single(self, record: OutgoingRecord, settlement: _Settlement) -> None:
+        """Send *record* once more, in a batch of its own: neighbours must not suffer."""
+        if self._single is None:
+            self._single = self._made({"batch.num.messages": 1})
+        try:
+            self._single.produce(
+                record.topic,
+                record.value,
+                record.key,
+                _ANY_PARTITION if record.partition is None else record.partition,
+                partial(self._report_single, record, settlement),
+                headers=list(record.headers) if record.headers else None,
+            )
+        except BufferError:
+            self._fail_for_want_of_room(record, settlement)
+        except KafkaException as error:
+            self._fail(record, settlement, error_of(error))
+
+    def _fail(self, record: OutgoingRecord, settlement: _Settlement, error: KafkaError) -> None:
+        permanent = error.code() in REFUSED
+        failure = PublishFailure(record, publish_error(error, record.topic), permanent)
+        settlement.failures.append(failure)
+        self._count(settlement)
+
+    def _fail_for_want_of_room(self, record: OutgoingRecord, settlement: _Settlement) -> None:
         error = NotTakenError(
             f"a record for topic {record.topic!r} found no room in the send buffer: it has been "
             "full for too long; are the brokers up?"
         )
-        with self._polling:
-            settlement.failures.append(PublishFailure(record, error, permanent=False))
-            settlement.count()
+        settlement.failures.append(PublishFailure(record, error, permanent=False))
+        self._count(settlement)
+
+    def _count(self, settlement: _Settlement) -> None:
+        settlement.left -= 1
+        if settlement.left == 0:
+            self._settled.append(settlement)
 
     def _poll(self, timeout_seconds: float) -> None:
         with self._polling:
             self._producer.poll(timeout_seconds)
+            if self._single is not None:
+                self._single.poll(0)
+
+    def _made(self, more: Mapping[str, Any]) -> Producer:
+        options = {**self._address.producer(), **more, "error_cb": self._news}
+        try:
+            return Producer(options, logger=log)
+        except KafkaException as error:
+            raise start_error(error) from error

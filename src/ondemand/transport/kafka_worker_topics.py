@@ -10,7 +10,7 @@ from ondemand.errors import TransportError
 from ondemand.transport.kafka_worker_errors import error_of
 
 THERE_SECONDS: Final = 30.0
-MISSING_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 1.0
 TOPICS_MAX: Final = 10_000
 
 _MISSING: Final = frozenset(
@@ -24,7 +24,7 @@ _MISSING: Final = frozenset(
 
 class _Known(NamedTuple):
     partitions: int | None
-    until: float
+    looked_up_at: float
 
 
 class PartitionCounts:
@@ -44,20 +44,22 @@ class PartitionCounts:
         self._clock = clock
         self._known: dict[str, _Known] = {}
 
-    def __call__(self, topic: str) -> int | None:
-        """The partition count of *topic*, None if it is not there; at most 30 s old, 1 s for None.
+    def __call__(self, topic: str, at_least: int = 0) -> int | None:
+        """The partition count of *topic*, None if it is not there.
 
-        Raises ``TransportError`` where the broker does not answer.
+        At most 30 s old; 1 s for None, and for a count below *at_least*: it may have grown. Raises
+        ``TransportError`` where the broker does not answer.
         """
         now = self._clock()
         known = self._known.get(topic)
-        if known is not None and now < known.until:
-            return known.partitions
+        if known is not None:
+            enough = known.partitions is not None and known.partitions >= at_least
+            if now - known.looked_up_at < (THERE_SECONDS if enough else AGAIN_SECONDS):
+                return known.partitions
         count = self._look_up(topic)
         if len(self._known) >= TOPICS_MAX:  # callers choose the names: keep the memory bounded
             self._known.clear()
-        until = now + (MISSING_SECONDS if count is None else THERE_SECONDS)
-        self._known[topic] = _Known(count, until)
+        self._known[topic] = _Known(count, now)
         return count
 
     def forget(self, topic: str) -> None:

@@ -92,6 +92,8 @@ class MemoryBroker:
         with self.changed:
             if name in self._topics:
                 raise ValueError(f"topic {name!r} is already there")
+            if partitions < 1:
+                raise ValueError(f"topic {name!r} needs a partition, not {partitions}")
             self._topics[name] = _Topic()
             self.add_partitions(name, partitions)
 

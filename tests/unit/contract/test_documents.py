@@ -164,7 +164,7 @@ def references(node):
 
 
 def test_asyncapi_is_whole():
-    """References lead somewhere; the headers that a message requires and is correlated by, it has."""
+    """References lead somewhere; each message has the headers that it requires."""
     for reference in references(DOCUMENT):
         assert at(reference), reference
     for name, message in DOCUMENT["components"]["messages"].items():
