@@ -5,6 +5,7 @@
 ``ModelError``          the model's team: answered, never retried
 ``TransportError``      nobody yet: retried, and no offset moves
 ``ConfigurationError``  the operator: refuse to start
+``StuckError``          the operator: the process left, because only a new one makes progress
 ``PredictionError``     raised by the client, to the service that awaits a prediction
 """
 
@@ -47,6 +48,15 @@ class UnanswerableError(OndemandError):
 
 class ModelError(OndemandError):
     """The model's team must act: the model failed on an input that its signature allows."""
+
+
+class ModelStoppedError(ModelError):
+    """The model's team must act: a run took longer than its limit, and was stopped."""
+
+
+class StuckError(OndemandError):
+    """The operator must act, after the process has left: something here no longer makes progress,
+    and only a new process will."""
 
 
 class TransportError(OndemandError):

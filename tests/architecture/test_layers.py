@@ -40,6 +40,7 @@ PURE = (
     "ondemand.errors",
     "ondemand.limits",
     "ondemand.runtime.base",
+    "ondemand.processor.cost",
     "ondemand.processor.request",
     "ondemand.processor.outcome",
     "ondemand.processor.decode",

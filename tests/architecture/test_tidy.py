@@ -46,7 +46,7 @@ CLOCK_EDGES = (
 
 CLOCK_READERS = {
     "src/ondemand/client/client.py",  # a timeout becomes the deadline that the request names
-    "src/ondemand/processor/loop.py",  # the loop hands the time to the steps
+    "src/ondemand/processor/lifecycle.py",  # hands a clock to the loop, which hands on times
     "src/ondemand/transport/memory.py",  # stamps records, as a broker does
 }
 """Modules that may read the time of day."""

@@ -18,7 +18,7 @@ from ondemand.processor.report import Reporter
 from ondemand.settings import WorkerSettings
 from ondemand.telemetry.logging import EventLog
 from ondemand.telemetry.metrics import WorkerMetrics
-from ondemand.transport.base import WorkerTransport
+from ondemand.transport.base import PublishingTransport
 from ondemand.transport.memory import MemoryBroker
 
 BOUND_SECONDS = 10.0
@@ -77,7 +77,7 @@ def eventually(holds: Callable[[], object], what: str) -> None:
 
 @contextlib.contextmanager
 def processing(
-    on: MemoryBroker | WorkerTransport,
+    on: MemoryBroker | PublishingTransport,
     model: DoublingModel | None = None,
     **settings: object,
 ) -> Iterator[Processor]:

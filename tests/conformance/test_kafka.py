@@ -14,7 +14,7 @@ from ondemand.testing.conformance import (
     WorkerConformance,
 )
 from ondemand.testing.conformance_harness import PATIENCE_SECONDS
-from ondemand.transport.base import ClientTransport, WorkerTransport
+from ondemand.transport.base import ClientTransport, PublishingTransport
 from ondemand.transport.kafka_client import KafkaClientTransport
 from ondemand.transport.kafka_worker import KafkaWorkerTransport
 
@@ -54,7 +54,7 @@ class KafkaHarness(Harness):
     def topics(self) -> Collection[str]:
         return set(self._admin.list_topics(timeout=10).topics)
 
-    def worker(self, group: str) -> WorkerTransport:
+    def worker(self, group: str) -> PublishingTransport:
         return KafkaWorkerTransport(
             kafka=self._address, group=group, options=SILENCE, session_timeout_seconds=1.4
         )
@@ -62,7 +62,7 @@ class KafkaHarness(Harness):
     def client(self) -> ClientTransport:
         return KafkaClientTransport(kafka=self._address)
 
-    def lose(self, worker: WorkerTransport) -> None:
+    def lose(self, worker: PublishingTransport) -> None:
         """Let it be silent until it has no place in the group any more."""
         assert isinstance(worker, KafkaWorkerTransport)
         deadline = time.monotonic() + PATIENCE_SECONDS

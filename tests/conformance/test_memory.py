@@ -6,7 +6,7 @@ from collections.abc import Collection
 import pytest
 
 from ondemand.testing.conformance import ClientConformance, Harness, WorkerConformance
-from ondemand.transport.base import ClientTransport, WorkerTransport
+from ondemand.transport.base import ClientTransport, PublishingTransport
 from ondemand.transport.memory import MemoryBroker
 from ondemand.transport.memory_worker import MemoryWorkerTransport
 
@@ -36,13 +36,13 @@ class MemoryHarness(Harness):
     def topics(self) -> Collection[str]:
         return {partition.topic for partition in self.broker.partitions()}
 
-    def worker(self, group: str) -> WorkerTransport:
+    def worker(self, group: str) -> PublishingTransport:
         return self.broker.worker(group=group)
 
     def client(self) -> ClientTransport:
         return self.broker.client()
 
-    def lose(self, worker: WorkerTransport) -> None:
+    def lose(self, worker: PublishingTransport) -> None:
         assert isinstance(worker, MemoryWorkerTransport)
         self.broker.evict(worker)
 

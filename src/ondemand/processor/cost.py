@@ -13,7 +13,7 @@ _WEIGHT_MIN = 1e-12
 class CostModel:
     """Seconds of a run by its rows. Knows nothing until the first run: then ``seconds`` is 0."""
 
-    __slots__ = ("_rows", "_rows_squared", "_rows_seconds", "_seconds", "_weight")
+    __slots__ = ("_rows", "_rows_seconds", "_rows_squared", "_seconds", "_weight")
 
     def __init__(self) -> None:
         self._weight = self._rows = self._rows_squared = self._seconds = self._rows_seconds = 0.0

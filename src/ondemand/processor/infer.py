@@ -4,17 +4,29 @@ The batch is an optimisation: no caller may notice whose company it kept.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from ondemand.contract.tensor import Tensor
-from ondemand.errors import ModelError, Status
+from ondemand.errors import ModelError, ModelStoppedError, Status
 from ondemand.processor.outcome import Completed, Failed, Outcome
 from ondemand.processor.request import Request
-from ondemand.runtime.base import Array, Model, Signature
+from ondemand.runtime.base import Array, Arrays, Signature
 
 
-def infer(model: Model, batch: Sequence[Request]) -> list[Outcome]:
+class Runnable(Protocol):
+    """What a batch is run on."""
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+
+    def run(self, inputs: Arrays) -> Mapping[str, Array]:
+        """Every output of the signature."""
+
+
+def infer(model: Runnable, batch: Sequence[Request]) -> list[Outcome]:
     """One outcome for each request, in the batch's order.
 
     Where a run fails, the batch is bisected until the request that fails stands alone: at most
@@ -25,6 +37,8 @@ def infer(model: Model, batch: Sequence[Request]) -> list[Outcome]:
     try:
         outputs = model.run(_concatenate(batch))
         return _split(outputs, batch, model.signature)
+    except ModelStoppedError as error:
+        failure = Failed(Status.MODEL_TIMEOUT, str(error))
     except ModelError as error:
         failure = Failed(Status.MODEL_ERROR, str(error))
     except Exception as error:  # noqa: BLE001 - whatever a model's own code raises, its callers get an answer

@@ -16,10 +16,12 @@ from ondemand.contract.topics import (
     worker_group,
 )
 from ondemand.processor.at_least_once import AtLeastOnce
+from ondemand.processor.cost import CostModel
 from ondemand.processor.decode import Policy
 from ondemand.processor.delivery import Delivery
 from ondemand.processor.encode import Desk
 from ondemand.processor.exactly_once import ExactlyOnce
+from ondemand.processor.guard import Guard
 from ondemand.processor.loop import Processor
 from ondemand.processor.micro_batch import BatchLimits
 from ondemand.processor.report import Reporter
@@ -107,8 +109,9 @@ def make_processor(
         Served(model.name, model.version), names.dead_letter_topic, settings.reply_bytes_max
     )
     batched = model.signature.batched
+    clock, cost = time.monotonic, CostModel()
     return Processor(
-        model=model,
+        model=Guard(model, timeout_seconds=settings.model_timeout_seconds, cost=cost, clock=clock),
         transport=transport,
         delivery=_make_delivery(transport, names.request_topic, desk, settings, reporter=reporter),
         topic=names.request_topic,
@@ -133,8 +136,12 @@ def make_processor(
             queue_rows_max=settings.queue_rows_max,
             queue_bytes_max=settings.queue_bytes_max,
         ),
+        cost=cost,
+        shedding=settings.shedding,
         drain_timeout_seconds=settings.drain_timeout_seconds,
         reporter=reporter,
+        now_ms=_now_ms,
+        clock=clock,
     )
 
 

@@ -2,22 +2,24 @@
 next batch the moment it is free. This is the only module here that waits."""
 
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
+from typing import Literal
 
 from ondemand import limits
+from ondemand.contract.headers import ReplyAddress
 from ondemand.contract.record import Partition, Record
 from ondemand.contract.reply import ServerTiming
 from ondemand.errors import Status, TransportError
+from ondemand.processor.cost import CostModel
 from ondemand.processor.decode import Policy, check_route, decode, locate
 from ondemand.processor.delivery import Consignment, Delivery, Tracks
 from ondemand.processor.encode import Answer, Desk, bury, encode, refuse
+from ondemand.processor.guard import Guard
 from ondemand.processor.infer import infer
 from ondemand.processor.micro_batch import BatchLimits, MicroBatcher
 from ondemand.processor.outcome import Outcome, Rejected, Unanswerable
 from ondemand.processor.report import Reporter
 from ondemand.processor.request import Request
-from ondemand.runtime.base import Model
 from ondemand.telemetry.events import Event
 from ondemand.transport.base import WorkerTransport
 
@@ -25,6 +27,11 @@ IDLE_SECONDS = 0.05  # how long a turn waits for a first record; also how late a
 FULL_SECONDS = 0.1  # how long a full queue is waited for before partitions are paused
 HELD_RECORDS_MAX = 20_000  # taken, and passed by no position: beyond, fetching stops for a while
 REPORT_SECONDS = 0.5
+
+Shedding = Literal["none", "oldest", "by-deadline"]
+"""Whom to answer `overloaded` when requests come faster than the model runs; `none`: let them wait
+on the broker."""
+
 OFFER_RECORDS = 64  # decoded at once before the model thread may see them
 
 
@@ -38,17 +45,19 @@ class Processor:
     def __init__(
         self,
         *,
-        model: Model,
+        model: Guard,
         transport: WorkerTransport,
         delivery: Delivery,
         topic: str,
         policy: Policy,
         desk: Desk,
         batch_limits: BatchLimits,
+        cost: CostModel,
+        shedding: Shedding,
         drain_timeout_seconds: float,
         reporter: Reporter,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
+        now_ms: Callable[[], int],
+        clock: Callable[[], float],
     ) -> None:
         self._model = model
         self._transport = transport
@@ -60,8 +69,9 @@ class Processor:
         self._reporter = reporter
         self._log = reporter.log
         self._clock = clock
-        self._wall_clock = wall_clock
-        self._batcher = MicroBatcher(batch_limits)
+        self._now_ms = now_ms
+        self._batcher = MicroBatcher(batch_limits, cost)
+        self._shedding = shedding
         # Guards the batcher. The delivery has a lock of its own, taken inside this one or alone.
         self._changed = threading.Condition()
         self.stopping = False
@@ -131,8 +141,10 @@ class Processor:
         """One turn of the loop: take, decode, offer; then settle, refuse what is late, commit."""
         records = self._transport.fetch(self._records_wanted(), self._patience_seconds())
         self._take(records)
+        self._model.check()
         self._delivery.turn()
         self._refuse_expired()
+        self._shed()
         self._balance()
         self._report_if_due()
         self.turned_at = self._clock()
@@ -165,7 +177,7 @@ class Processor:
         """A request that the model can run on, or the answer to one that it cannot."""
         located = locate(record, self._policy, now=now)
         if not isinstance(located, Unanswerable):
-            gone = check_route(located.address, self._partition_count(located.address.topic))
+            gone = check_route(located.address, self._partition_count(located.address))
             if gone is None:
                 decoded = decode(located, self._policy, now_ms=now_ms)
                 if isinstance(decoded, Request):
@@ -174,11 +186,13 @@ class Processor:
             return bury(record, gone, self._desk, now_ms=now_ms, located=located)
         return bury(record, located, self._desk, now_ms=now_ms)
 
-    def _partition_count(self, topic: str) -> int | None:
+    def _partition_count(self, address: ReplyAddress) -> int | None:
         """Asks until the broker answers: whether a request is answerable must not be guessed."""
         while True:
             try:
-                return self._transport.partition_count(topic)
+                return self._transport.partition_count(
+                    address.topic, at_least=(address.partition or 0) + 1
+                )
             except TransportError as error:
                 self._log.warning(Event.BROKER_SILENT, message=str(error))
                 if self.stopping:
@@ -191,6 +205,26 @@ class Processor:
         if expired:
             answers = [self._too_late(request, now_ms) for request in expired]
             self._send(answers, self._delivery.open())
+
+    def _shed(self) -> None:
+        """Answer `overloaded` to whom the policy gives up, so that the others are not late, too."""
+        if self._shedding == "none":
+            return
+        now_ms = self._now_ms()
+        with self._changed:
+            if self._shedding == "oldest":
+                shed = self._batcher.take_oldest() if self._batcher.full else ()
+            else:
+                shed = self._batcher.take_hopeless(now_ms=now_ms)
+        if shed:
+            outcome = Rejected(
+                Status.OVERLOADED,
+                "more requests came than this model can answer in time: try later",
+            )
+            self._send(
+                [refuse(each.located, outcome, self._desk, now_ms=now_ms) for each in shed],
+                self._delivery.open(),
+            )
 
     def _balance(self) -> None:
         """Pause what comes in while too much waits; polling goes on, so the group keeps us."""
@@ -284,7 +318,7 @@ class Processor:
         with self._changed:
             while not self.stopping:
                 now = self._clock()
-                if batch := self._batcher.take(now=now):
+                if batch := self._batcher.take(now=now, now_ms=self._now_ms()):
                     self._changed.notify()  # the queue has room
                     return batch, self._delivery.open()
                 ready_at = self._batcher.ready_at()
@@ -342,9 +376,6 @@ class Processor:
             f"the deadline passed {overdue_ms} ms ago, before the model was free",
         )
         return refuse(request.located, outcome, self._desk, now_ms=now_ms)
-
-    def _now_ms(self) -> int:
-        return int(self._wall_clock() * 1000)
 
 
 def _names(partitions: Collection[Partition]) -> list[str]:

@@ -74,6 +74,10 @@ class Model(Protocol):
         Raises ``ModelError`` where the model fails; the message may be shown to the caller.
         """
 
+    def stop(self) -> None:
+        """Let the run that goes on now end soon, by an exception; for any thread. A model that
+        cannot do that does nothing."""
+
     def close(self) -> None:
         """Free what it holds. Idempotent."""
 

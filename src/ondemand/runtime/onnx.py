@@ -55,6 +55,7 @@ class OnnxSession:
         if reasons:
             raise ConfigurationError(f"the model is not served: {'; '.join(reasons)}")
         self._session = _open(content, threads)
+        self._run_options = _run_options()
         self.signature = _signature(self._session)
 
     def run(self, outputs: Sequence[str], inputs: Arrays) -> dict[str, Array]:
@@ -63,11 +64,16 @@ class OnnxSession:
         Raises ``ModelError``.
         """
         feed = {name: _to_text(name, array) for name, array in inputs.items()}
+        options = self._run_options = _run_options()  # a run that was stopped stays stopped
         try:
-            results = self._session.run(list(outputs), feed)
+            results = self._session.run(list(outputs), feed, options)
         except Exception as error:  # it raises classes without a common root
             raise ModelError(f"the model failed: {_one_line(error)}") from error
         return {name: _from_text(result) for name, result in zip(outputs, results, strict=True)}
+
+    def stop(self) -> None:
+        """Ask the run that goes on now to end: ONNX Runtime looks between two operators."""
+        self._run_options.terminate = True
 
 
 class OnnxModel:
@@ -105,9 +111,20 @@ class OnnxModel:
         check_outputs(self.signature, outputs, rows_of(inputs) if self.signature.batched else None)
         return outputs
 
+    def stop(self) -> None:
+        """Let the run that goes on now end soon, by a ``ModelError``."""
+        if self._session is not None:
+            self._session.stop()
+
     def close(self) -> None:
         """Free the model's memory. Idempotent."""
         self._session = None
+
+
+def _run_options() -> Any:
+    import onnxruntime  # noqa: PLC0415 - see _open
+
+    return onnxruntime.RunOptions()
 
 
 def _open(content: bytes, threads: int) -> Any:

@@ -131,6 +131,10 @@ class TransformedModel:
         check_outputs(self.signature, outputs, rows_of(inputs) if self.signature.batched else None)
         return outputs
 
+    def stop(self) -> None:
+        """Let the model's run end soon; the transform's own code is not stopped."""
+        self._model.stop()
+
     def close(self) -> None:
         """Free the model's memory. Idempotent."""
         self._model.close()

@@ -150,6 +150,18 @@ class WorkerSettings(Settings):
     session_timeout_seconds: PositiveSeconds = Field(
         default=10.0, description="After this silence the broker gives the partitions to others."
     )
+    shedding: Literal["none", "oldest", "by-deadline"] = Field(
+        default="none",
+        description="Who is answered `overloaded` when more comes than the model can take. `none`: "
+        "nobody, requests wait on the broker. `oldest`: those that waited longest, when the queue "
+        "is full. `by-deadline`: those whose deadline what waits before them will outlast.",
+    )
+    model_timeout_seconds: PositiveSeconds = Field(
+        default=60.0,
+        description="How long one run of the model may take. Then it is stopped, and the request "
+        "that caused it is found and answered `model-timeout`. A runtime that does not stop makes "
+        "the process leave after twice this time.",
+    )
     model_threads: int | None = Field(
         default=None,
         ge=1,

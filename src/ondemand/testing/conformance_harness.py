@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
-from ondemand.transport.base import ClientTransport, PublishFailure, WorkerTransport
+from ondemand.transport.base import ClientTransport, PublishFailure, PublishingTransport
 
 PATIENCE_SECONDS: Final = 30.0
 """How long the suite waits for what must come."""
@@ -58,7 +58,7 @@ class Harness(ABC):
         """The names of all topics that are there."""
 
     @abstractmethod
-    def worker(self, group: str) -> WorkerTransport:
+    def worker(self, group: str) -> PublishingTransport:
         """A worker's transport in *group*, not subscribed."""
 
     @abstractmethod
@@ -66,7 +66,7 @@ class Harness(ABC):
         """A client's transport, not started."""
 
     @abstractmethod
-    def lose(self, worker: WorkerTransport) -> None:
+    def lose(self, worker: PublishingTransport) -> None:
         """Let the group give *worker*'s partitions to others without its knowing."""
 
 
@@ -132,7 +132,7 @@ class Listener:
 @contextmanager
 def joined(
     harness: Harness, topic: str, *, group: str | None = None, listener: Listener | None = None
-) -> Iterator[WorkerTransport]:
+) -> Iterator[PublishingTransport]:
     """A worker that has subscribed; closed in the end."""
     worker = harness.worker(group or new_group())
     try:
@@ -143,7 +143,7 @@ def joined(
 
 
 def until(
-    happened: Callable[[], object], workers: Sequence[WorkerTransport], what: str
+    happened: Callable[[], object], workers: Sequence[PublishingTransport], what: str
 ) -> list[Record]:
     """Let *workers* fetch until it has *happened*; what they fetched."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -155,7 +155,7 @@ def until(
     return fetched
 
 
-def fetch(worker: WorkerTransport, count: int, *, records_max: int = 100) -> list[Record]:
+def fetch(worker: PublishingTransport, count: int, *, records_max: int = 100) -> list[Record]:
     """Exactly *count* records: waits for them, and a moment longer for one too many."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     fetched: list[Record] = []
@@ -168,7 +168,7 @@ def fetch(worker: WorkerTransport, count: int, *, records_max: int = 100) -> lis
     return fetched
 
 
-def publish(worker: WorkerTransport, *records: OutgoingRecord) -> list[PublishFailure]:
+def publish(worker: PublishingTransport, *records: OutgoingRecord) -> list[PublishFailure]:
     """Publish *records* and wait until they have settled; what failed."""
     settled: list[Sequence[PublishFailure]] = []
     worker.publish(records, settled.append)
@@ -176,7 +176,7 @@ def publish(worker: WorkerTransport, *records: OutgoingRecord) -> list[PublishFa
     return list(settled[0])
 
 
-def serve_until(happened: Callable[[], object], worker: WorkerTransport, what: str) -> None:
+def serve_until(happened: Callable[[], object], worker: PublishingTransport, what: str) -> None:
     """Let *worker* serve until it has *happened*."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not happened():
@@ -184,7 +184,7 @@ def serve_until(happened: Callable[[], object], worker: WorkerTransport, what: s
         worker.serve(TURN_SECONDS)
 
 
-def fill(worker: WorkerTransport, topic: str, values: Mapping[int, Sequence[bytes]]) -> None:
+def fill(worker: PublishingTransport, topic: str, values: Mapping[int, Sequence[bytes]]) -> None:
     """Write *values*, by partition, and wait until the broker has them."""
     records = [
         outgoing(topic, value, partition=partition)

@@ -1,4 +1,4 @@
-"""What every ``WorkerTransport`` must do."""
+"""What every ``PublishingTransport`` must do."""
 
 import threading
 import time

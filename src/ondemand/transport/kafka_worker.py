@@ -26,13 +26,11 @@ SLICE_SECONDS: Final = 0.2
 
 
 class KafkaWorkerTransport:
-    """A ``WorkerTransport`` on librdkafka, at least once.
+    """A ``PublishingTransport`` on librdkafka, at least once.
 
     *kafka* is ``HOST:PORT[,…]``; *options* are librdkafka's own, by name: those that delivery
     depends on are refused with a ``ConfigurationError``.
     """
-
-    commits_each_batch = False
 
     def __init__(
         self,

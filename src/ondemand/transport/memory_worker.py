@@ -24,9 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class MemoryWorkerTransport:
-    """A ``WorkerTransport`` on a ``MemoryBroker``; made by ``MemoryBroker.worker``."""
-
-    commits_each_batch = False
+    """A ``PublishingTransport`` on a ``MemoryBroker``; made by ``MemoryBroker.worker``."""
 
     def __init__(self, broker: "MemoryBroker", group: str) -> None:
         self.group = group

@@ -89,5 +89,8 @@ class DoublingModel:
             raise ModelError(f"the model cannot take {self.poison}")
         return {"y": x * 2}
 
+    def stop(self) -> None:
+        """Does not listen."""
+
     def close(self) -> None:
         """Nothing is held."""
