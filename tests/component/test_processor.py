@@ -137,6 +137,24 @@ def test_a_full_queue_pauses_and_resumes():
         assert max(model.runs) <= 8
 
 
+def test_shedding_answers_overloaded_instead_of_waiting():
+    """Under `oldest` a full queue is made roomy at once: the caller can try elsewhere."""
+    kafka, model = broker(), GatedModel()
+    for i in range(40):
+        ask(kafka, f"r{i}")
+    with processing(
+        kafka, model, shedding="oldest", batch_rows_max=4, queue_rows_max=16, request_rows_max=4
+    ):
+        assert model.entered.wait(10)
+        eventually(lambda: "r10" in replies(kafka), "an old request is shed")
+        model.gate.set()
+        eventually(lambda: len(replies(kafka)) == 40, "40 replies")
+    statuses = {status(reply) for reply in replies(kafka).values()}
+
+    assert statuses == {"ok", "overloaded"}
+    assert status(replies(kafka)["r39"]) == "ok"
+
+
 def test_a_partition_that_moves_is_settled_first():
     """A second worker joins: what the first one runs is answered once, and committed before."""
     kafka, model = broker(), GatedModel()
