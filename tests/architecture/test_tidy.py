@@ -47,6 +47,7 @@ CLOCK_EDGES = (
 CLOCK_READERS = {
     "src/ondemand/client/client.py",  # a timeout becomes the deadline that the request names
     "src/ondemand/processor/lifecycle.py",  # hands a clock to the loop, which hands on times
+    "src/ondemand/transport/kafka_security.py",  # tokens expire by the time of day
     "src/ondemand/transport/memory.py",  # stamps records, as a broker does
 }
 """Modules that may read the time of day."""

@@ -24,6 +24,7 @@ def did_you_mean(model: str, settings: ClientSettings) -> str:
             kafka=settings.kafka,
             options=settings.kafka_options,
             connect_timeout_seconds=PATIENCE_SECONDS,
+            security=settings,
         )
         topics = frozenset(admin.describe())
     except OndemandError:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import SecretStr
 from rich.table import Table
 
 from ondemand.cli.console import output
 from ondemand.cli.settings_page import settings_page
 from ondemand.settings import (
+    HIDDEN,
     ClientSettings,
     Loaded,
     Settings,
@@ -74,6 +76,10 @@ def _as_data(loaded: Loaded[Any]) -> dict[str, dict[str, Any]]:
 def _shown(settings: Settings, name: str) -> Any:
     """A value that may be shown."""
     value = getattr(settings, name)
+    if isinstance(value, SecretStr):
+        return HIDDEN
+    if isinstance(value, Path):
+        return str(value)
     return shown_options(value) if name == "kafka_options" else value
 
 

@@ -31,8 +31,12 @@ Sources, the first that has a value wins:
 
 In the environment, lists are written `a,b` or as JSON, and `kafka_options` as
 `NAME=VALUE,NAME=VALUE` or as a JSON object. A value `file:PATH` in `kafka_options` is read from
-that file; a path in a file of settings is relative to it. Values of options whose name contains
-`password`, `secret`, `key`, `token` or `jaas` are never shown.
+that file; a path in a file of settings is relative to it.
+
+Secrets, and options whose name contains `password`, `secret`, `key`, `token` or `jaas`, are never
+shown. They are given as `file:PATH`, a file that not everybody on the computer may read, or in the
+environment; on a command line they are refused, and secrets also in a file of settings.
+[security.md](security.md) says which settings belong together.
 
 Not settings, but read from the environment too: `ONDEMAND_CACHE` (the folder for downloads) and
 `ONDEMAND_DEBUG` (as `--debug`).
@@ -76,6 +80,8 @@ def _form(schema: dict[str, Any]) -> str:
         return f"`{schema['const']}`"
     if schema["type"] == "array":
         return f"list: {_form(schema['items'])}"
+    if "format" in schema:
+        return {"path": "path", "password": "secret"}[schema["format"]]
     words = {
         "string": "text",
         "object": "names and values",

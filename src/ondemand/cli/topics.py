@@ -1,10 +1,12 @@
 """``ondemand topics``: what the broker has, what it should have, and the way there."""
 
+import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
 
@@ -16,6 +18,8 @@ from ondemand.contract.topics import plan as planned
 from ondemand.errors import ConfigurationError
 from ondemand.settings import Settings, load
 from ondemand.transport.kafka_admin import KafkaAdmin
+
+Answer = TypeVar("Answer")
 
 TOPICS_FILE: Final = Path("broker/topics.toml")
 
@@ -75,7 +79,7 @@ def plan(
 ) -> None:
     """Print the difference."""
     wanted = declared_topics(file, model or (), service or ())
-    changes = planned(wanted, _admin(kafka, values).describe())
+    changes = planned(wanted, out_of_reach(lambda: _admin(kafka, values).describe()))
     if as_json:
         typer.echo(json.dumps({"changes": [_as_data(change) for change in changes]}, indent=2))
     else:
@@ -99,14 +103,14 @@ def apply(
 ) -> None:
     """Show the difference, ask, and make it go away."""
     wanted = declared_topics(file, model or (), service or ())
-    admin = _admin(kafka, values)
-    changes = planned(wanted, admin.describe())
+    admin = out_of_reach(lambda: _admin(kafka, values))
+    changes = planned(wanted, out_of_reach(admin.describe))
     show(changes, wanted)
     todo = [change for change in changes if change.kind is not ChangeKind.REFUSED]
     if todo and not yes:
         _ask(len(todo))
     for change in todo:
-        admin.apply(change)
+        out_of_reach(partial(admin.apply, change))
         output().print(f"done: {change.text}", markup=False, soft_wrap=True)
     raise typer.Exit(_exit_code(changes))
 
@@ -145,6 +149,15 @@ def show(changes: Sequence[TopicChange], wanted: Sequence[TopicSpec]) -> None:
     console.print(f"{len(wanted) - len(differing)} of {len(wanted)} topics are as declared.")
 
 
+def out_of_reach(work: Callable[[], Answer]) -> Answer:
+    """Do *work* where Ctrl-C does not reach: in a thread. The main one waits for it either way.
+
+    Inside librdkafka's own code Ctrl-C comes out as whatever error that code makes of it (a
+    ``TypeError`` from a constructor), and would be told as such.
+    """
+    return asyncio.run(asyncio.to_thread(work))
+
+
 def _admin(kafka: str | None, values: list[str] | None) -> KafkaAdmin:
     settings = load(Settings, overrides={**named_values(values), "kafka": kafka}).settings
     quiet_libraries()
@@ -152,6 +165,7 @@ def _admin(kafka: str | None, values: list[str] | None) -> KafkaAdmin:
         kafka=settings.kafka,
         options=settings.kafka_options,
         connect_timeout_seconds=settings.connect_timeout_seconds,
+        security=settings,
     )
 
 

@@ -261,4 +261,5 @@ def _kafka_transport(settings: ClientSettings) -> ClientTransport:
         connect_timeout_seconds=settings.connect_timeout_seconds,
         send_timeout_seconds=settings.send_timeout_seconds,
         client_id=f"ondemand-{settings.service}",
+        security=settings,
     )

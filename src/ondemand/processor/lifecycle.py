@@ -69,6 +69,7 @@ def run_worker(model: Model, settings: WorkerSettings) -> None:
         session_timeout_seconds=settings.session_timeout_seconds,
         connect_timeout_seconds=settings.connect_timeout_seconds,
         client_id=f"ondemand-{model.name}",
+        security=settings,
     )
     reporter = Reporter(EventLog(), WorkerMetrics())
     reporter.metrics.worker(model=model.name, version=model.version, guarantee="at-least-once")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ondemand import limits
+from ondemand.settings.security import Security
 
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -26,11 +27,16 @@ _SECRET: Final = re.compile("password|secret|key|token|jaas", re.IGNORECASE)
 
 def shown_options(options: Mapping[str, str]) -> dict[str, str]:
     """Options as people and logs may see them: values of secrets hidden, judged by their names."""
-    return {name: HIDDEN if _SECRET.search(name) else value for name, value in options.items()}
+    return {name: HIDDEN if is_secret(name) else value for name, value in options.items()}
 
 
-class Settings(BaseModel):
-    """What both sides share."""
+def is_secret(option: str) -> bool:
+    """Whether an option of that name holds a secret, as far as its name tells."""
+    return _SECRET.search(option) is not None
+
+
+class _Kafka(BaseModel):
+    """Where the broker is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -42,8 +48,8 @@ class Settings(BaseModel):
     kafka_options: dict[str, str] = Field(
         default_factory=dict,
         description="Options of the Kafka client library, by its own names, for what is not "
-        "wrapped here (TLS, SASL, buffers). Options that delivery depends on are refused. A value "
-        "`file:PATH` is read from that file, for secrets.",
+        "wrapped here (buffers, intervals). Options that delivery or security depend on are "
+        "refused. A value `file:PATH` is read from that file, for secrets.",
     )
     connect_timeout_seconds: PositiveSeconds = Field(
         default=10.0, description="How long a start waits for the first answer of a broker."
@@ -58,6 +64,10 @@ class Settings(BaseModel):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
             yield name, shown_options(value) if name == "kafka_options" else value
+
+
+class Settings(Security, _Kafka):
+    """What both sides share."""
 
 
 class WorkerSettings(Settings):

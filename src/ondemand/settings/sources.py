@@ -11,11 +11,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar, get_origin
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from ondemand.errors import ConfigurationError
-from ondemand.settings.fields import ClientSettings, Settings, WorkerSettings
+from ondemand.settings.fields import ClientSettings, Settings, WorkerSettings, is_secret
+from ondemand.settings.secret_files import read_secret
+from ondemand.settings.security import FILES, SECRETS
 
 S = TypeVar("S", bound=Settings)
 
@@ -93,7 +95,9 @@ def load(
             _of_command_line(overrides or {}),
         )
     )
-    own = {name: value for name, value in found.items() if name in kind.model_fields}
+    own = {
+        name: _with_file(name, value) for name, value in found.items() if name in kind.model_fields
+    }
     settings = _validated(kind, own)
     sources = {
         name: own[name].origin if name in own else Origin("default") for name in kind.model_fields
@@ -113,7 +117,20 @@ def _of_command_line(overrides: Mapping[str, object]) -> Iterator[tuple[str, _Va
         if raw is None or raw in ([], ()):
             continue
         origin = Origin("command line", name)
-        yield name, _Value(_structured(name, raw, origin), origin, Path())
+        structured = _structured(name, raw, origin)
+        _no_secret_in_argv(name, structured)
+        yield name, _Value(structured, origin, Path())
+
+
+def _no_secret_in_argv(name: str, raw: object) -> None:
+    """Every process on the computer may read every other one's command line."""
+    options = raw if isinstance(raw, Mapping) else {name: raw} if name in SECRETS else {}
+    for option, value in options.items():
+        if (name in SECRETS or is_secret(option)) and not str(value).startswith(FROM_FILE):
+            raise ConfigurationError(
+                f"{option}: a secret must not be on a command line, where every process on this "
+                f"computer can read it: write file:PATH, or set {environment_variable(name)}"
+            )
 
 
 def _of_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, _Value]]:
@@ -233,9 +250,39 @@ def _explained(finding: ErrorDetails, found: Mapping[str, _Value]) -> str:
     if name == "kafka_options":
         inner = ".".join(str(part) for part in finding["loc"][1:])
         return f"{value.origin.name}: {inner + ': ' if inner else ''}{message}"
+    if name in SECRETS:
+        return f"{value.origin.name or name}: {message}"
     if finding["type"] == "string_pattern_mismatch":
         message = f"not of the right form. {_FIELDS[name].description}"
     return f"{value.origin.with_value(value.raw)}: {message}"
+
+
+def _with_file(name: str, value: _Value) -> _Value:
+    """A secret as what it stands for, and a path from the folder that it is relative to.
+
+    Raises ``ConfigurationError`` for a secret that is written into a file of settings.
+    """
+    raw = value.raw
+    if name in FILES and isinstance(raw, str | Path):
+        return _of_raw(value, value.folder / Path(raw).expanduser())
+    if name not in SECRETS:
+        return value
+    if isinstance(raw, str) and raw.startswith(FROM_FILE):
+        return _of_raw(value, SecretStr(read_secret(_path(raw, value.folder), name)))
+    if value.origin.kind == "file":
+        raise ConfigurationError(
+            f"{value.origin.name}: a secret must not be in a file of settings: write "
+            f'"file:PATH", or set {environment_variable(name)}'
+        )
+    return value
+
+
+def _of_raw(value: _Value, raw: object) -> _Value:
+    return _Value(raw, value.origin, value.folder)
+
+
+def _path(text: str, folder: Path) -> Path:
+    return folder / Path(text.removeprefix(FROM_FILE)).expanduser()
 
 
 def _with_secrets(settings: S, options: _Value | None) -> S:
@@ -243,19 +290,9 @@ def _with_secrets(settings: S, options: _Value | None) -> S:
     if options is None:
         return settings
     resolved = {
-        name: _secret(name, options.folder / Path(value.removeprefix(FROM_FILE)).expanduser())
+        name: read_secret(_path(value, options.folder), f"kafka_options: {name}")
         if value.startswith(FROM_FILE)
         else value
         for name, value in settings.kafka_options.items()
     }
     return settings.model_copy(update={"kafka_options": resolved})
-
-
-def _secret(name: str, path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise ConfigurationError(
-            f"kafka_options: {name}: {path} cannot be read: {reason}"
-        ) from error

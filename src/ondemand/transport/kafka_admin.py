@@ -19,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # re-exported,
 
 from ondemand.contract.topics import ChangeKind, TopicChange, TopicSpec
 from ondemand.errors import ConfigurationError, TransportError
+from ondemand.settings import Security
 from ondemand.transport.kafka_worker_config import KafkaAddress, log
 from ondemand.transport.kafka_worker_errors import News, error_of, start_error
 
@@ -68,8 +69,11 @@ class KafkaAdmin:
         options: Mapping[str, str] | None = None,
         connect_timeout_seconds: float = 10.0,
         client_id: str = "ondemand-admin",
+        security: Security | None = None,
     ) -> None:
-        self._address = KafkaAddress(kafka, client_id, connect_timeout_seconds, options or {})
+        self._address = KafkaAddress(
+            kafka, client_id, connect_timeout_seconds, options or {}, security or Security()
+        )
         self._news = News()
         config: dict[str, Any] = {**self._address.admin(), "error_cb": self._news}
         try:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import TransportError
+from ondemand.settings import Security
 from ondemand.transport.base import NotTakenError
 from ondemand.transport.kafka_client_config import ClientAddress, IsolationLevel
 from ondemand.transport.kafka_client_metadata import PartitionCounts
@@ -18,7 +19,8 @@ class KafkaClientTransport:
 
     *kafka* is ``HOST:PORT[,…]``; *options* are aiokafka's own, by name and as text: those that
     delivery depends on are refused with a ``ConfigurationError``. *isolation_level*: with
-    ``read_committed`` a reply of an exactly-once worker is seen only when it counts.
+    ``read_committed`` a reply of an exactly-once worker is seen only when it counts. *security*:
+    how and as whom to connect.
     """
 
     def __init__(
@@ -30,9 +32,15 @@ class KafkaClientTransport:
         send_timeout_seconds: float = 10.0,
         isolation_level: IsolationLevel = "read_committed",
         client_id: str = "ondemand-client",
+        security: Security | None = None,
     ) -> None:
         self._address = ClientAddress(
-            kafka, client_id, connect_timeout_seconds, isolation_level, options or {}
+            kafka=kafka,
+            client_id=client_id,
+            connect_timeout_seconds=connect_timeout_seconds,
+            isolation_level=isolation_level,
+            options=options or {},
+            security=security or Security(),
         )
         self._producer = RequestProducer(self._address, send_timeout_seconds=send_timeout_seconds)
         self._counts = PartitionCounts(

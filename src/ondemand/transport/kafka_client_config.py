@@ -1,19 +1,30 @@
 """aiokafka's options for a client: which ones delivery depends on, and why."""
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.helpers import create_ssl_context
 
 from ondemand import limits
 from ondemand.errors import ConfigurationError
+from ondemand.settings import Security
+from ondemand.transport.kafka_client_security import (
+    PROTECTED_AIOKAFKA,
+    aiokafka_options,
+    why_refused,
+)
+from ondemand.transport.kafka_security import unreachable
 
 log: Final = logging.getLogger("ondemand.transport.kafka")
+
+REASON_SECONDS: Final = 2.0
+"""How long a failed connection is tried again, only to hear why."""
 
 IsolationLevel = Literal["read_committed", "read_uncommitted"]
 
@@ -23,8 +34,8 @@ _NO_CODE: Final = "bodies are read and written as bytes: one bad record would br
 
 PROTECTED: Final[Mapping[str, str]] = MappingProxyType(
     {
+        **PROTECTED_AIOKAFKA,
         "bootstrap_servers": "use the setting `kafka`",
-        "ssl_context": "use ssl_cafile, ssl_certfile, ssl_keyfile and ssl_password",
         "acks": "a request counts as sent only when all in-sync replicas have it",
         "enable_idempotence": "requests must not be repeated or reordered by retries",
         "transactional_id": "a client sends each request by itself",
@@ -39,13 +50,10 @@ PROTECTED: Final[Mapping[str, str]] = MappingProxyType(
         "value_serializer": _NO_CODE,
         "key_deserializer": _NO_CODE,
         "value_deserializer": _NO_CODE,
-        "sasl_oauth_token_provider": _NO_TEXT,
         "loop": _NO_TEXT,
     }
 )
 """Options that cannot be passed through, each with the reason."""
-
-_TLS: Final = ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_password")
 
 _SHARED: Final[Mapping[str, Any]] = MappingProxyType(
     {
@@ -81,22 +89,24 @@ _CONSUMER: Final[Mapping[str, Any]] = MappingProxyType(
 class ClientAddress:
     """Where the broker is and how it is spoken to: what producer and consumer share.
 
-    *options* are aiokafka's keyword arguments as text, and ``ssl_cafile``, ``ssl_certfile``,
-    ``ssl_keyfile``, ``ssl_password``. PROTECTED ones are refused with a ``ConfigurationError``.
+    *options* are aiokafka's keyword arguments as text; PROTECTED ones are refused with a
+    ``ConfigurationError``, and so is what *security* does not allow for *kafka*.
     """
 
     kafka: str
     client_id: str
     connect_timeout_seconds: float
     isolation_level: IsolationLevel
-    options: Mapping[str, str]
+    options: Mapping[str, str] = field(repr=False)
+    security: Security = field(default_factory=Security)
 
     def __post_init__(self) -> None:
+        self.security.protocol(self.kafka)
         known = _parameters(AIOKafkaProducer) | _parameters(AIOKafkaConsumer)
         for name in self.options:
             if reason := PROTECTED.get(name):
                 raise ConfigurationError(f"the Kafka option {name!r} cannot be set: {reason}")
-            if name not in known and name not in _TLS:
+            if name not in known:
                 raise ConfigurationError(
                     f"the Kafka option {name!r} is not known: a client takes those of aiokafka"
                 )
@@ -116,22 +126,17 @@ class ClientAddress:
             **self._own(AIOKafkaConsumer),
         }
 
-    def tls(self) -> dict[str, Any]:
-        """The TLS context, where one is asked for. Raises ``ConfigurationError`` for bad files."""
-        files = {name.removeprefix("ssl_"): self.options.get(name) for name in _TLS}
-        if "SSL" not in self.options.get("security_protocol", "") and not any(files.values()):
-            return {}
-        try:
-            return {"ssl_context": create_ssl_context(**files)}
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"the TLS files of the Kafka options: {error}") from error
+    def secured(self) -> dict[str, Any]:
+        """The keyword arguments of security. Raises ``ConfigurationError`` for bad files."""
+        return aiokafka_options(self.security, self.kafka)
 
-    def unreachable(self) -> str:
-        """What to say where no broker answers."""
-        return (
-            f"no Kafka answers at {self.kafka} within {self.connect_timeout_seconds:g} s: is it "
-            "running? Start one with `ondemand kafka start`, or set --kafka"
-        )
+    async def unreachable(self) -> str:
+        """What to say where no broker has let us in; asks once more, for the reason."""
+        reason = ""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REASON_SECONDS):
+                reason = await why_refused(self.kafka, self.client_id, self.secured())
+        return unreachable(self.kafka, self.connect_timeout_seconds, reason)
 
     def _shared(self) -> dict[str, Any]:
         return {**_SHARED, "bootstrap_servers": self.kafka, "client_id": self.client_id}

@@ -173,14 +173,14 @@ class RequestProducer:
             self._replacing = None
 
     async def _started(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(**self._address.producer(), **self._address.tls())
+        producer = AIOKafkaProducer(**self._address.producer(), **self._address.secured())
         create_nothing(producer)
         try:
             async with asyncio.timeout(self._address.connect_timeout_seconds):
                 await producer.start()
         except (errors.KafkaError, OSError, TimeoutError) as error:
             await _close(producer)
-            raise TransportError(self._address.unreachable()) from error
+            raise TransportError(await self._address.unreachable()) from error
         except BaseException:
             await _close(producer)
             raise

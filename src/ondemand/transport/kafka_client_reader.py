@@ -169,14 +169,14 @@ class ReplyReader:
         await _close(old)
 
     async def _started(self) -> AIOKafkaConsumer:
-        consumer = AIOKafkaConsumer(**self._address.consumer(), **self._address.tls())
+        consumer = AIOKafkaConsumer(**self._address.consumer(), **self._address.secured())
         create_nothing(consumer)
         try:
             async with asyncio.timeout(self._address.connect_timeout_seconds):
                 await consumer.start()
         except (KafkaError, OSError, TimeoutError) as error:
             await _close(consumer)
-            raise TransportError(self._address.unreachable()) from error
+            raise TransportError(await self._address.unreachable()) from error
         except BaseException:
             await _close(consumer)
             raise

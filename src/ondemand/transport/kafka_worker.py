@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import ConfigurationError, TransportError
+from ondemand.settings import Security
 from ondemand.transport.base import OnSettled, Positions, RebalanceListener
 from ondemand.transport.kafka_worker_config import KafkaAddress, log
 from ondemand.transport.kafka_worker_errors import NOT_HEALING, News, start_error
@@ -41,8 +42,11 @@ class KafkaWorkerTransport:
         session_timeout_seconds: float = 10.0,
         connect_timeout_seconds: float = 10.0,
         client_id: str = "ondemand-worker",
+        security: Security | None = None,
     ) -> None:
-        self._address = KafkaAddress(kafka, client_id, connect_timeout_seconds, options or {})
+        self._address = KafkaAddress(
+            kafka, client_id, connect_timeout_seconds, options or {}, security or Security()
+        )
         self._group = group
         self._news = News()
         self._offsets = Offsets()

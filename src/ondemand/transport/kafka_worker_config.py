@@ -2,12 +2,18 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
 from ondemand import limits
 from ondemand.errors import ConfigurationError
+from ondemand.settings import Security
+from ondemand.transport.kafka_security import (
+    PROTECTED_LIBRDKAFKA,
+    librdkafka_options,
+    unreachable,
+)
 
 log: Final = logging.getLogger("ondemand.transport.kafka")
 
@@ -22,6 +28,7 @@ log.addFilter(_is_news)
 
 PROTECTED: Final[Mapping[str, str]] = MappingProxyType(
     {
+        **PROTECTED_LIBRDKAFKA,
         "bootstrap.servers": "use the setting `kafka`",
         "metadata.broker.list": "use the setting `kafka`",
         "group.id": "use the setting `group`",
@@ -89,16 +96,19 @@ _PRODUCER: Final[Mapping[str, Any]] = MappingProxyType(
 class KafkaAddress:
     """Where the broker is and how it is spoken to: what consumer and producer share.
 
-    *options* are librdkafka's, by its own names; the PROTECTED ones are refused.
+    *options* are librdkafka's, by its own names; the PROTECTED ones are refused, and so is what
+    *security* does not allow for *kafka*.
     """
 
     kafka: str
     client_id: str
     connect_timeout_seconds: float
-    options: Mapping[str, str]
+    options: Mapping[str, str] = field(repr=False)
+    security: Security = field(default_factory=Security)
 
     def __post_init__(self) -> None:
         check_options(self.options)
+        self.security.protocol(self.kafka)
 
     def consumer(self, group: str, session_timeout_seconds: float) -> dict[str, Any]:
         """The options of the consumer in *group*."""
@@ -123,15 +133,12 @@ class KafkaAddress:
 
     def unreachable(self, news: str = "") -> str:
         """What to say where no broker answers; *news* is the last that the library said."""
-        said = f" (the last error: {news})" if news else ""
-        return (
-            f"no Kafka answers at {self.kafka} within {self.connect_timeout_seconds:g} s{said}: is "
-            "it running? Start one with `ondemand kafka start`, or set --kafka"
-        )
+        return unreachable(self.kafka, self.connect_timeout_seconds, news)
 
     def _shared(self) -> dict[str, Any]:
         return {
             **_SHARED,
+            **librdkafka_options(self.security, self.kafka),
             "bootstrap.servers": self.kafka,
             "client.id": self.client_id,
         }

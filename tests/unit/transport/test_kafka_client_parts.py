@@ -50,14 +50,6 @@ def test_bad_options_are_refused(options: dict[str, str], said: str) -> None:
         KafkaClientTransport(kafka="127.0.0.1:9", options=options)
 
 
-def test_tls_files() -> None:
-    """TLS is on where it is asked for; a file that is not there is the operator's to mend."""
-    assert _address().tls() == {}
-    assert _address(security_protocol="SSL").tls()["ssl_context"].check_hostname
-    with pytest.raises(ConfigurationError, match="TLS files"):
-        _address(ssl_cafile="not-there.pem").tls()
-
-
 async def test_nothing_works_before_the_start() -> None:
     """Every call before ``start`` says so, with an error of our own."""
     transport = KafkaClientTransport(kafka="127.0.0.1:9")
