@@ -11,7 +11,7 @@ NAMESPACE = "xmlns='http://maven.apache.org/SETTINGS/1.0.0'"
 
 
 def written(
-    tmp_path: Path, mirror_of: str, *, namespace: str = "", url: str = "http://near/m/"
+    tmp_path: Path, mirror_of: str, *, namespace: str = "", url: str = "http://localhost/m/"
 ) -> Path:
     path = tmp_path / "settings.xml"
     path.write_text(
@@ -25,7 +25,7 @@ def written(
 @pytest.mark.parametrize("namespace", ["", NAMESPACE])
 def test_a_mirror_of_central_is_used(tmp_path: Path, mirror_of: str, namespace: str) -> None:
     """Maven's wildcards and lists count, with and without the file's namespace."""
-    assert maven_mirror(written(tmp_path, mirror_of, namespace=namespace)) == "http://near/m"
+    assert maven_mirror(written(tmp_path, mirror_of, namespace=namespace)) == "http://localhost/m"
 
 
 @pytest.mark.parametrize("mirror_of", ["other", "*,!central", "!central", ""])
