@@ -6,6 +6,7 @@
 ``repositories``  where a person's own Maven settings say to fetch from
 ``java``          which Java runs them
 ``properties``    what a broker is told to be
+``security``      listeners that ask who you are
 ``ports``         free ports, and ports that are taken
 ``broker``        one JVM and the guard that ends it with its owner
 ``guard``         that guard, a program of its own
@@ -14,5 +15,6 @@
 """
 
 from ondemand.local.kafka import LocalKafka
+from ondemand.local.security import BrokerSecurity, Listener
 
-__all__ = ["LocalKafka"]
+__all__ = ["BrokerSecurity", "Listener", "LocalKafka"]

@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -16,6 +17,7 @@ from ondemand.local.java import find_java
 from ondemand.local.memory import require_memory
 from ondemand.local.metadata import known_brokers
 from ondemand.local.properties import Node
+from ondemand.local.security import BrokerSecurity
 
 # Measured: 374 MB for one at rest, 2.2 GB for three under load.
 BROKER_MEMORY_BYTES = 600_000_000
@@ -49,7 +51,8 @@ class LocalKafka:
     ``brokers`` is 1 or 3, numbered from 1. Data goes to ``folder``, which survives a restart,
     otherwise to a temporary folder that is removed with the broker. ``port`` is the first broker's,
     the others take those after it; without it free ports are taken. ``properties`` are Kafka's own,
-    by name, and go to every broker. ``on_progress`` hears about downloads: bytes done, bytes in
+    by name, and go to every broker. ``security`` puts secured listeners beside the inner one; then
+    clients connect to those. ``on_progress`` hears about downloads: bytes done, bytes in
     all, and the file.
 
     Every process ends with this one, by whatever death.
@@ -62,6 +65,7 @@ class LocalKafka:
         folder: Path | None = None,
         port: int | None = None,
         properties: Mapping[str, str] | None = None,
+        security: BrokerSecurity | None = None,
         start_timeout_seconds: float = 60.0,
         stop_timeout_seconds: float = 10.0,
         on_progress: OnProgress | None = None,
@@ -72,6 +76,7 @@ class LocalKafka:
         self._named_folder = folder
         self._port = port
         self._properties = dict(properties or {})
+        self._security = security
         self._start_timeout_seconds = start_timeout_seconds
         self._stop_timeout_seconds = stop_timeout_seconds
         self._on_progress = on_progress
@@ -101,7 +106,16 @@ class LocalKafka:
     @property
     def address(self) -> str:
         """Where clients connect: ``127.0.0.1:PORT``, one for each broker, with commas between."""
+        if self._security is not None:
+            return self.address_of(self._security.listeners[0].name)
         return ",".join(node.address for node in self._nodes)
+
+    def address_of(self, listener: str) -> str:
+        """As ``address``, for the secured listener of that name. Raises ``ValueError`` where there
+        is none."""
+        names = [each.name for each in self._security.listeners] if self._security else []
+        place = names.index(listener)
+        return ",".join(f"{ports.HOST}:{node.secured_ports[place]}" for node in self._nodes)
 
     @property
     def folder(self) -> Path | None:
@@ -174,9 +188,10 @@ class LocalKafka:
         while True:
             attempts_left -= 1
             self._nodes = self._chosen_nodes()
-            storage.write_properties(folder, self._nodes, self._properties)
+            storage.write_properties(folder, self._nodes, self._properties, self._security)
             homes = [storage.home_of(folder, node) for node in self._nodes]
-            storage.format_new(homes, [str(self._java), *_TOOL_OPTIONS], self._jars)
+            users = list(self._security.format_options()) if self._security else []
+            storage.format_new(homes, [str(self._java), *_TOOL_OPTIONS], self._jars, users)
             for node in self._nodes:
                 self._launch(node, folder)
             try:
@@ -191,18 +206,27 @@ class LocalKafka:
 
     def _chosen_nodes(self) -> list[Node]:
         numbers = range(1, self._count + 1)
-        spare = ports.free(2 * self._count)
-        serving, voting = spare[: self._count], spare[self._count :]
+        doors = len(self._security.listeners) if self._security else 0
+        spare = iter(ports.free((2 + doors) * self._count))
+        serving = list(islice(spare, self._count))
+        voting = list(islice(spare, self._count))
         if self._port is not None:
             serving = [self._port + number - 1 for number in numbers]
             for port in serving:
                 ports.require_free(port)
-        return [Node(*node) for node in zip(numbers, serving, voting, strict=True)]
+        return [
+            Node(number, port, controller_port, tuple(islice(spare, doors)))
+            for number, port, controller_port in zip(numbers, serving, voting, strict=True)
+        ]
 
     def _launch(self, node: Node, folder: Path) -> None:
         home = storage.home_of(folder, node)
         command = Command(
-            line=[str(self._java), *_BROKER_OPTIONS, "kafka.Kafka", str(home.properties)],
+            line=[
+                *(str(self._java), *_BROKER_OPTIONS),
+                *(self._security.jvm_options() if self._security else ()),
+                *("kafka.Kafka", str(home.properties)),
+            ],
             jars=self._jars,
             log=home.log,
             scratch=None if self._named_folder else folder,

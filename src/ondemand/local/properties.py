@@ -9,11 +9,13 @@ from ondemand.local.ports import HOST
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One broker's place: it serves on ``port``, and votes on ``controller_port``."""
+    """One broker's place: it serves on ``port``, and votes on ``controller_port``; a secured one
+    serves on ``secured_ports`` too, one for each listener."""
 
     id: int
     port: int
     controller_port: int
+    secured_ports: tuple[int, ...] = ()
 
     @property
     def address(self) -> str:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from ondemand.errors import ConfigurationError
 from ondemand.local.broker import last_words
 from ondemand.local.properties import Node, rendered, server_properties
+from ondemand.local.security import BrokerSecurity
 
 DISK_BYTES = 500_000_000
 FORMAT_SECONDS = 60.0
@@ -105,13 +106,21 @@ def lock(folder: Path) -> BinaryIO:
     return file
 
 
-def write_properties(folder: Path, nodes: Sequence[Node], extra: Mapping[str, str]) -> None:
+def write_properties(
+    folder: Path,
+    nodes: Sequence[Node],
+    extra: Mapping[str, str],
+    security: BrokerSecurity | None = None,
+) -> None:
     """Tell every broker what to be; ``extra`` are Kafka's own properties and win."""
     for node in nodes:
         home = home_of(folder, node)
         home.data.mkdir(parents=True, exist_ok=True)
-        text = rendered(server_properties(node, nodes, home.data, extra))
-        home.properties.write_text(text, encoding="utf-8")
+        properties = server_properties(node, nodes, home.data, {})
+        if security is not None:
+            properties = security.joined(properties, node.secured_ports)
+        home.properties.touch(mode=0o600)  # it may hold passwords
+        home.properties.write_text(rendered({**properties, **extra}), encoding="utf-8")
 
 
 def new_cluster_id() -> str:
@@ -122,12 +131,19 @@ def new_cluster_id() -> str:
             return cluster_id
 
 
-def format_new(homes: Sequence[Home], java_line: Sequence[str], jars: Sequence[Path]) -> None:
+def format_new(
+    homes: Sequence[Home],
+    java_line: Sequence[str],
+    jars: Sequence[Path],
+    options: Sequence[str] = (),
+) -> None:
     """Give all data folders that have none the ID of one new cluster.
 
-    ``java_line`` starts a JVM. Raises ``ConfigurationError`` with Kafka's own last words.
+    ``java_line`` starts a JVM; ``options`` are the tool's own. Raises ``ConfigurationError`` with
+    Kafka's own last words.
     """
-    command = [*java_line, "kafka.tools.StorageTool", "format", "--cluster-id", new_cluster_id()]
+    tool_line = [*java_line, "kafka.tools.StorageTool", "format"]
+    command = [*tool_line, "--cluster-id", new_cluster_id(), *options]
     environment = {**os.environ, "CLASSPATH": os.pathsep.join(map(str, jars))}
     running = [
         (

@@ -97,6 +97,11 @@ def unreachable(kafka: str, timeout_seconds: float, reason: str) -> str:
             " that ssl_ca_file leads to its certificate, which must be valid and for this host, "
             "and that ssl_certificate_file is there if it asks for one"
         )
+    if "closed" in reason or "disconnected" in reason.lower():
+        return (
+            f"{where} hangs up without an answer ({reason}): check that security_protocol is what "
+            "it speaks there, and that ssl_certificate_file is there if it asks for one"
+        )
     said = f" (the last error: {reason})" if reason else ""
     return (
         f"no Kafka answers at {kafka} within {timeout_seconds:g} s{said}: is "

@@ -172,6 +172,7 @@ def test_a_missing_token_is_told_before_anything_connects(tmp_path: Path) -> Non
         ("SASL authentication error: Authentication failed", "does not accept the login"),
         ("AuthenticationFailedError: [Error 58]", "does not accept the login"),
         ("ssl://h:1: SSL handshake failed: certificate\nverify failed", "no trusted connection"),
+        ("KafkaConnectionError: Connection at h:1 closed", "hangs up without an answer"),
         ("SSLCertVerificationError: certificate has expired", "no trusted connection"),
     ],
 )
