@@ -114,7 +114,7 @@ def test_ctrl_c_leaves_nothing_behind(start: Start, moment: str) -> None:
     """While the broker starts, while the workers start, while requests are under way."""
     demo = start()
     demo.wait_until_it_says(moment)
-    assert demo.end(signal.SIGINT) == 130
+    assert demo.end(signal.SIGINT) == 130, demo.said
     assert "Traceback" not in demo.said
     assert_nothing_is_left(demo)
 
@@ -123,7 +123,7 @@ def test_termination_ends_in_order(start: Start) -> None:
     """As Ctrl-C: services are stopped so."""
     demo = start()
     demo.wait_until_it_says("Starting the workers")
-    assert demo.end(signal.SIGTERM) == 130
+    assert demo.end(signal.SIGTERM) == 130, demo.said
     assert_nothing_is_left(demo)
 
 
@@ -151,6 +151,6 @@ def test_ctrl_c_while_the_network_is_stuck(start: Start, tmp_path: Path) -> None
         connection, _ = stuck.accept()  # it waits for an answer now
         with closing(connection):
             began = time.monotonic()
-            assert demo.end(signal.SIGINT) == 130
+            assert demo.end(signal.SIGINT) == 130, demo.said
             assert time.monotonic() - began < GONE_SECONDS
         assert_nothing_is_left(demo)

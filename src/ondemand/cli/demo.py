@@ -25,7 +25,7 @@ from ondemand.cli.demo_work import (
 )
 from ondemand.cli.demo_workers import DemoWorkers
 from ondemand.cli.options import Kafka
-from ondemand.cli.topics import TOPICS_FILE, declared_topics
+from ondemand.cli.topics import TOPICS_FILE, declared_topics, out_of_reach
 from ondemand.contract.topics import (
     ChangeKind,
     dead_letter_topic,
@@ -83,7 +83,7 @@ def demo(
     with ExitStack() as stack:
         address = kafka or stack.enter_context(_local_kafka(console))
         console.print(f"Kafka answers on {address}. Starting the workers {' and '.join(folders)} …")
-        _create_topics(address, folders)
+        out_of_reach(lambda: _create_topics(address, list(folders)))
         logs = Path(stack.enter_context(TemporaryDirectory(prefix="ondemand-demo-")))
         workers = stack.enter_context(DemoWorkers(address, folders, logs))
         requests = Requests(workers, console, kill_during="filetype" if kill_worker else None)

@@ -11,7 +11,7 @@ from rich.console import Console
 from ondemand.cli.demo_view import count_bars
 from ondemand.cli.demo_work import Measured
 from ondemand.cli.demo_workers import DemoWorkers
-from ondemand.client import PredictionClient
+from ondemand.client import Outcome, PredictionClient
 from ondemand.errors import ConfigurationError, DeadlineExceededError, OutcomeUnknownError
 from ondemand.settings import ClientSettings
 
@@ -67,22 +67,23 @@ class Requests:
     ) -> None:
         """Everything for one model, with a bar."""
         clock = asyncio.get_running_loop().time
-        kill_at = measured.requests // 2 if model == self._kill_during else None
+        outcomes = client.predict_many(model, make(), in_flight=measured.in_flight, ordered=False)
         with count_bars(self._console) as bars:
             bar = bars.add_task(model, total=measured.requests)
             measured.started = clock()
-            outcomes = client.predict_many(
-                model, make(), in_flight=measured.in_flight, ordered=False
-            )
             async with aclosing(outcomes):
                 async for outcome in outcomes:
                     measured.take(outcome)
                     bars.advance(bar)
-                    if outcome.error is not None:
-                        self._workers.require_running()
-                    if measured.taken == kill_at:
-                        await asyncio.to_thread(self._replace, model)
+                    await self._watch(model, outcome, measured)
             measured.ended = clock()
+
+    async def _watch(self, model: str, outcome: Outcome, measured: Measured) -> None:
+        """See that the worker lives; in the middle, see that it does not."""
+        if outcome.error is not None:
+            self._workers.require_running()
+        if model == self._kill_during and measured.taken == measured.requests // 2:
+            await asyncio.to_thread(self._replace, model)
 
     def _replace(self, model: str) -> None:
         """Kill the worker as a power cut would, and start another."""

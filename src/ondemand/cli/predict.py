@@ -194,24 +194,27 @@ async def _results(
     """Each file with its answer, or with the reason why there is none; in the files' order."""
     source = iter(queue)
     first = next(source, None)
-    if first is not None:  # otherwise there is nothing to connect for
-        async with (
-            PredictionClient(settings=settings) as client,
-            aclosing(
-                client.predict_many(
-                    queue.how.model,
-                    chain([first], source),
-                    in_flight=IN_FLIGHT,
-                    model_version=model_version,
-                )
-            ) as outcomes,
-        ):
-            async for outcome in outcomes:
-                for failure in queue.unreadable():
-                    yield failure
-                yield queue.next(), outcome.result
-                if _concerns_all(outcome.result, client):
-                    return
+    if first is None:  # nothing to connect for
+        for failure in queue.unreadable():
+            yield failure
+        return
+    async with (
+        PredictionClient(settings=settings) as client,
+        aclosing(
+            client.predict_many(
+                queue.how.model,
+                chain([first], source),
+                in_flight=IN_FLIGHT,
+                model_version=model_version,
+            )
+        ) as outcomes,
+    ):
+        async for outcome in outcomes:
+            for failure in queue.unreadable():
+                yield failure
+            yield queue.next(), outcome.result
+            if _concerns_all(outcome.result, client):
+                return
     for failure in queue.unreadable():
         yield failure
 

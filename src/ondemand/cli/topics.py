@@ -1,9 +1,9 @@
 """``ondemand topics``: what the broker has, what it should have, and the way there."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -155,7 +155,8 @@ def out_of_reach(work: Callable[[], Answer]) -> Answer:
     Inside librdkafka's own code Ctrl-C comes out as whatever error that code makes of it (a
     ``TypeError`` from a constructor), and would be told as such.
     """
-    return asyncio.run(asyncio.to_thread(work))
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
 
 
 def _admin(kafka: str | None, values: list[str] | None) -> KafkaAdmin:
