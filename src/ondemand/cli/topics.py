@@ -16,7 +16,7 @@ from ondemand.cli.options import Json, Kafka, Values, named_values
 from ondemand.contract.topics import ChangeKind, TopicChange, TopicSpec, load_topics
 from ondemand.contract.topics import plan as planned
 from ondemand.errors import ConfigurationError
-from ondemand.settings import Settings, load
+from ondemand.settings import ClientSettings, Settings, load
 from ondemand.transport.kafka_admin import KafkaAdmin
 
 Answer = TypeVar("Answer")
@@ -118,13 +118,16 @@ def apply(
 def declared_topics(
     file: Path | None, models: Sequence[str], services: Sequence[str]
 ) -> tuple[TopicSpec, ...]:
-    """What *file* declares, and the topics of *models* and *services*.
+    """What *file* declares, and the topics of *models* and *services*. Without a file, models come
+    with the reply topic of the command line, so that they can be asked at once.
 
     Raises ``ConfigurationError`` where that is nothing, or the file is not right.
     """
     path = file or TOPICS_FILE
     text = ""
-    if file is not None or path.exists():
+    if file is None and not path.exists():
+        services = services or ((ClientSettings().service,) if models else ())
+    else:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

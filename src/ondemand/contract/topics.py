@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from ondemand.errors import ConfigurationError
@@ -14,6 +15,9 @@ from ondemand.limits import NAME_LENGTH_MAX
 REQUESTS: Final = "requests"
 REPLIES: Final = "replies"
 DEAD_LETTERS: Final = "dead-letters"
+
+PARTITIONS: Mapping[str, int] = MappingProxyType({REQUESTS: 4, REPLIES: 8, DEAD_LETTERS: 1})
+"""By kind, where nothing else is declared: so many workers and instances before any share."""
 
 DEFAULT_REPLY_TOPICS = (f"*.{REPLIES}",)
 """The default allow-list for reply topics."""
@@ -197,7 +201,9 @@ def _defaults(table: dict[str, Any], kind: str) -> TopicSpec:
     )
     return TopicSpec(
         name="",
-        partitions=_number(section, "partitions", f"{kind}.", most=_PARTITIONS_MAX),
+        partitions=_number(
+            section, "partitions", f"{kind}.", most=_PARTITIONS_MAX, default=PARTITIONS[kind]
+        ),
         replication_factor=own,
         config=_config(table, "") | _config(section, f"{kind}."),
     )

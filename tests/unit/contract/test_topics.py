@@ -201,3 +201,10 @@ def test_a_wrong_file_is_refused_by_key(text, said):
     with pytest.raises(ConfigurationError, match="topics file") as caught:
         load_topics(text)
     assert said in str(caught.value)
+
+
+def test_partitions_where_nothing_is_declared():
+    """Without a file a new model gets what ours gets: several workers and instances at once."""
+    made = {topic.name: topic.partitions for topic in load_topics("", models=["m"], services=["s"])}
+
+    assert made == {"m.requests": 4, "m.dead-letters": 1, "s.replies": 8}
