@@ -6,7 +6,7 @@ from ondemand.contract.headers import printable
 from ondemand.contract.record import Partition
 from ondemand.errors import Status, TransportError
 from ondemand.processor.encode import Answer
-from ondemand.processor.outcome import Completed, Rejected
+from ondemand.processor.outcome import Completed, Rejected, Unanswerable
 from ondemand.telemetry.events import Event
 from ondemand.telemetry.logging import EventLog
 from ondemand.telemetry.metrics import WorkerMetrics
@@ -53,7 +53,7 @@ class Reporter:
             return
         if answer.has_dead_letter:
             self.metrics.dead_letter(answer.status)
-        if answer.located is None:
+        if answer.located is None or isinstance(outcome, Unanswerable):
             self.log.warning(Event.REQUEST_UNANSWERABLE, message=outcome.message, source=source)
             return
         fields = {

@@ -1,9 +1,23 @@
 """Log lines: one event a line, bounded, without payloads."""
 
 import json
+import logging
+
+import pytest
+import structlog
 
 from ondemand.telemetry.events import Event
 from ondemand.telemetry.logging import LINES_PER_SECOND_MAX, EventLog, configure_logging
+
+
+@pytest.fixture(autouse=True)
+def _own_configuration():
+    """Logging is the process's: what a test sets goes with it."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.reset_defaults()
 
 
 def lines(capsys):
