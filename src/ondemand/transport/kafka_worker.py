@@ -2,31 +2,22 @@
 
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-
 from ondemand.contract.record import OutgoingRecord, Partition, Record
-from ondemand.errors import ConfigurationError, TransportError
 from ondemand.settings import Security
-from ondemand.transport.base import OnSettled, Positions, RebalanceListener
+from ondemand.transport.base import OnSettled, Positions
 from ondemand.transport.kafka_worker_config import KafkaAddress, log
-from ondemand.transport.kafka_worker_errors import NOT_HEALING, News, start_error
+from ondemand.transport.kafka_worker_errors import News
 from ondemand.transport.kafka_worker_offsets import Offsets
 from ondemand.transport.kafka_worker_producer import RecordProducer
-from ondemand.transport.kafka_worker_records import record_of
-from ondemand.transport.kafka_worker_topics import PartitionCounts
+from ondemand.transport.kafka_worker_source import SLICE_SECONDS, KafkaSource
 
 FLUSH_SECONDS: Final = 10.0
-LOOK_UP_SECONDS: Final = 5.0
-CREATED_SECONDS: Final = 0.2
-CREATED_ATTEMPTS: Final = 5
-SLICE_SECONDS: Final = 0.2
-"""A poll is cut into slices, so that acknowledgements and Ctrl-C are served in between."""
 
 
-class KafkaWorkerTransport:
+class KafkaWorkerTransport(KafkaSource):
     """A ``PublishingTransport`` on librdkafka, at least once.
 
     *kafka* is ``HOST:PORT[,…]``; *options* are librdkafka's own, by name: those that delivery
@@ -44,62 +35,27 @@ class KafkaWorkerTransport:
         client_id: str = "ondemand-worker",
         security: Security | None = None,
     ) -> None:
-        self._address = KafkaAddress(
+        address = KafkaAddress(
             kafka, client_id, connect_timeout_seconds, options or {}, security or Security()
         )
-        self._group = group
-        self._news = News()
+        news = News()
         self._offsets = Offsets()
-        self._producer = RecordProducer(self._address, self._news)
-        self._consumer = self._made_consumer(session_timeout_seconds)
-        self._counts = PartitionCounts(self._producer.handle, timeout_seconds=LOOK_UP_SECONDS)
-        self._listener: RebalanceListener | None = None
-        self._listener_error: BaseException | None = None
-        self._assigned: frozenset[Partition] = frozenset()
-        self._rebalances = 0
+        self._producer = RecordProducer(address, news)
         self._closing = threading.Lock()
-        self._closed = False
-
-    def __repr__(self) -> str:
-        return f"<KafkaWorkerTransport [{self._group} | {len(self._assigned)} partitions]>"
-
-    def subscribe(self, topic: str, listener: RebalanceListener) -> None:
-        """Join the group and read *topic*. Raises ``ConfigurationError`` where that cannot be."""
-        look_up = PartitionCounts(
-            self._producer.handle, timeout_seconds=self._address.connect_timeout_seconds
-        )
-        try:
-            # A topic that was created a moment ago may not be known to every broker yet.
-            for _ in range(CREATED_ATTEMPTS):
-                count = look_up(topic)
-                if count is not None:
-                    break
-                time.sleep(CREATED_SECONDS)
-                look_up.forget(topic)
-        except TransportError as error:
-            self._producer.serve()  # brings the reason, for example a wrong password
-            raise ConfigurationError(self._address.unreachable(self._news.last)) from error
-        if count is None:
-            raise ConfigurationError(
-                f"topic {topic!r} is not on the Kafka at {self._address.kafka}: create it, for "
-                "example with `ondemand topics apply`"
-            )
-        self._listener = listener
-        self._consumer.subscribe(
-            [topic],
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
+        super().__init__(
+            address,
+            group=group,
+            session_timeout_seconds=session_timeout_seconds,
+            news=news,
+            handle=self._producer.handle,
+            callbacks={"on_commit": self._offsets.on_commit},
         )
 
     def fetch(self, records_max: int, timeout_seconds: float) -> Sequence[Record]:
         """At most *records_max* records, waiting for a first one. Calls the listener."""
         self._require_open()
-        self._producer.serve()
         self._offsets.repeat_failed(self._consumer)
-        messages = self._messages(records_max, timeout_seconds)
-        self._raise_listener_error()
-        return self._sorted_out(messages)
+        return super().fetch(records_max, timeout_seconds)
 
     def publish(self, records: Sequence[OutgoingRecord], on_settled: OnSettled) -> None:
         """Hand *records* to the send buffer. Thread-safe."""
@@ -122,31 +78,6 @@ class KafkaWorkerTransport:
         self._producer.serve()
         self._offsets.commit_and_wait(self._consumer, positions)
 
-    def pause(self, partitions: Collection[Partition]) -> None:
-        """Fetch nothing from these until ``resume``."""
-        if mine := self._mine(partitions):
-            self._consumer.pause(mine)
-
-    def resume(self, partitions: Collection[Partition]) -> None:
-        """Fetch from these again."""
-        if mine := self._mine(partitions):
-            self._consumer.resume(mine)
-
-    def partition_count(self, topic: str, *, at_least: int = 0) -> int | None:
-        """How many partitions *topic* has; None if it is not there. Never creates it."""
-        self._require_open()
-        return self._counts(topic, at_least)
-
-    def lag(self) -> Mapping[Partition, int]:
-        """Records not yet fetched, as far as is known without asking the broker."""
-        lags: dict[Partition, int] = {}
-        for each in self._consumer.position(self._mine(self._assigned)):
-            watermarks = self._consumer.get_watermark_offsets(each, cached=True)
-            if each.offset >= 0 and watermarks[1] >= 0:
-                partition = Partition(each.topic, each.partition)
-                lags[partition] = max(watermarks[1] - each.offset, 0)
-        return lags
-
     def close(self) -> None:
         """Flush the replies, let the listener commit, leave the group. Idempotent."""
         with self._closing:
@@ -165,99 +96,8 @@ class KafkaWorkerTransport:
                     self._producer.abandon(SLICE_SECONDS)
         self._raise_listener_error()
 
-    def _made_consumer(self, session_timeout_seconds: float) -> Consumer:
-        options = self._address.consumer(self._group, session_timeout_seconds)
-        callbacks = {"error_cb": self._news, "on_commit": self._offsets.on_commit}
-        try:
-            return Consumer({**options, **callbacks}, logger=log)
-        except KafkaException as error:
-            raise start_error(error) from error
+    def _serve(self) -> None:
+        self._producer.serve()
 
-    def _messages(self, records_max: int, timeout_seconds: float) -> list[Message]:
-        """Wait for one, then take what is there: ``consume`` alone would wait for all of them."""
-        deadline = time.monotonic() + timeout_seconds
-        first = None
-        while first is None and self._listener_error is None:
-            left = max(deadline - time.monotonic(), 0.0)
-            first = self._consumer.poll(min(left, SLICE_SECONDS))
-            if left <= SLICE_SECONDS:
-                break
-            self._producer.serve()
-        if first is None:
-            return []
-        if records_max <= 1:
-            return [first]
-        rebalances = self._rebalances
-        more = self._consumer.consume(records_max - 1, 0)
-        if rebalances != self._rebalances:
-            # The partition of the first may be another worker's by now; or it is still ours, and
-            # is read again from its committed offset. The library has dropped the others itself.
-            return more
-        return [first, *more]
-
-    def _sorted_out(self, messages: Sequence[Message]) -> list[Record]:
-        records = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                records.append(record_of(message))
-            elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - a public constant
-                self._take_note(error)
-        if not records:
-            self._news.raise_fatal()
-        return records
-
-    def _take_note(self, error: KafkaError) -> None:
-        """Errors come among the records. What heals is logged; what does not is raised by the next
-        ``fetch``, so that the records that came along are not lost."""
-        if error.fatal() or error.code() in NOT_HEALING:
-            self._news.fatal = error
-        self._news.tell(error)
-
-    # The library's rebalance callbacks, called inside of poll, consume and close. An exception in
-    # one of them would end in the library: it is kept, and raised where the caller sees it.
-
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._rebalances += 1
-        consumer.assign(partitions)  # before the listener is told, so that it may pause
-        self._assigned = _partitions(partitions)
-        self._call_listener("on_assigned", self._assigned)
-
-    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._let_go("on_revoked", partitions)
-
-    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._offsets.forget(_partitions(partitions))
-        self._let_go("on_lost", partitions)
-
-    def _let_go(self, told: str, partitions: list[TopicPartition]) -> None:
-        self._rebalances += 1
-        gone = _partitions(partitions)
-        if gone:
-            self._call_listener(told, gone)
-        self._offsets.forget(gone)
-        self._assigned -= gone
-
-    def _call_listener(self, told: str, partitions: frozenset[Partition]) -> None:
-        try:
-            getattr(self._listener, told)(tuple(sorted(partitions)))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, fetch raises it
-            self._listener_error = self._listener_error or error
-
-    def _raise_listener_error(self) -> None:
-        error, self._listener_error = self._listener_error, None
-        if error is not None:
-            raise error
-
-    def _mine(self, partitions: Collection[Partition]) -> list[TopicPartition]:
-        return [
-            TopicPartition(each.topic, each.index) for each in partitions if each in self._assigned
-        ]
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise TransportError("this transport is closed")
-
-
-def _partitions(partitions: list[TopicPartition]) -> frozenset[Partition]:
-    return frozenset(Partition(each.topic, each.partition) for each in partitions)
+    def _forget(self, partitions: frozenset[Partition]) -> None:
+        self._offsets.forget(partitions)
