@@ -32,7 +32,8 @@ from ondemand.testing.models import ffnn
 
 MODEL, SERVICE = "ffnn", "bench"
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
-WARM_UP_SECONDS = 3.0
+WARM_UP_SECONDS = 30.0  # a fresh JVM compiles for about so long
+WARM_UP_RATE = 1000
 START_SECONDS = 60.0
 RESULTS = Path(__file__).parent / "results"
 
@@ -87,7 +88,7 @@ async def run(address: str, rates: Sequence[int], seconds: float, repeats: int) 
     async with PredictionClient(kafka=address, service=SERVICE) as client:
         first = {"x": np.zeros((1, 784), dtype=np.float32)}
         await client.predict(MODEL, first, timeout=START_SECONDS)
-        await measure(client, 200, WARM_UP_SECONDS, 0)
+        await measure(client, WARM_UP_RATE, WARM_UP_SECONDS, 0)
         for repeat in range(1, repeats + 1):
             for rate in rates:
                 figures = await measure(client, rate, seconds, repeat)

@@ -7,7 +7,7 @@ from component.builders import ask, broker, eventually, output, processing, repl
 from unit.processor.builders import DoublingModel
 
 from ondemand.contract.record import OutgoingRecord, Partition
-from ondemand.errors import ConfigurationError, TransportError
+from ondemand.errors import ConfigurationError, StuckError, TransportError
 from ondemand.transport.base import PublishFailure
 from ondemand.transport.memory import MemoryBroker
 
@@ -248,6 +248,34 @@ def test_a_dead_letter_that_cannot_be_written_holds_back_the_commit():
         eventually(lambda: kafka.committed("ondemand.m") == {P0: 1}, "committed once written")
 
     assert len(kafka.records("m.dead-letters")) == 1
+
+
+class Deaf:
+    """Wraps a transport whose partitions have records that never come."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def fetch(self, records_max, timeout_seconds):
+        self._inner.fetch(0, timeout_seconds)
+        return ()
+
+
+def test_a_deaf_partition_ends_the_process():
+    """All threads are alive and nothing moves: that is reported, then the process leaves."""
+    kafka = broker()
+    ask(kafka, "r")
+    transport = Deaf(kafka.worker(group="ondemand.m"))
+    settings = {"model_timeout_seconds": 0.5, "stuck_seconds": 2.0}
+    with (
+        pytest.raises(StuckError, match="partition 0 has 1 records waiting"),
+        processing(transport, **settings) as processor,
+    ):
+        eventually(lambda: processor.standing_still, "readiness says so first")
+        eventually(lambda: processor.stopping, "the process leaves")
 
 
 def test_a_missing_request_topic_refuses_to_start():

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ondemand.cli.commands import Command, ExitCode, missing_extra, named_command
-from ondemand.errors import OndemandError, OutcomeUnknownError, RefusedError
+from ondemand.errors import OndemandError, OutcomeUnknownError, RefusedError, StuckError
 
 DEBUG: Final = "ONDEMAND_DEBUG"
 """Set in the environment by ``--debug``, and the same as it; child processes inherit it."""
@@ -71,6 +71,8 @@ def _told(error: Exception, named: Command | None) -> tuple[str, ExitCode]:
         return f"error: {error}", ExitCode.REFUSED
     if isinstance(error, OutcomeUnknownError):
         return f"error: {error}", ExitCode.NO_REPLY
+    if isinstance(error, StuckError):
+        return f"error: {error}", ExitCode.STUCK
     if isinstance(error, OndemandError):
         return f"error: {error}", ExitCode.FAILED
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("ondemand"):

@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     REFUSED = 3
     NO_REPLY = 4
+    STUCK = 5
     INTERRUPTED = 130
 
 
@@ -32,6 +33,12 @@ COMMANDS: Final = (
     Command("predict", "ondemand.cli.predict", "Ask a model about files.", "client"),
     Command("worker", "ondemand.cli.worker", "Make, check and run workers.", "worker"),
     Command("topics", "ondemand.cli.topics", "Compare and create the broker's topics.", "worker"),
+    Command(
+        "deadletters",
+        "ondemand.cli.deadletters",
+        "Look at dead letters, send them again, plan a purge.",
+        "worker",
+    ),
     Command("kafka", "ondemand.cli.kafka", "Run a real Kafka on this computer.", "local"),
     Command("settings", "ondemand.cli.settings", "Show where each setting comes from.", "cli"),
 )

@@ -18,7 +18,7 @@ Every setting can also be given in the environment (ONDEMAND_…) or in a file, 
 """
 _EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by a worker, 4 no reply in time, "
-    "130 interrupted."
+    "5 stuck, start it again, 130 interrupted."
 )
 
 

@@ -6,7 +6,7 @@ crash in between repeats an answer and never loses one.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
@@ -14,6 +14,7 @@ from ondemand.errors import TransportError
 from ondemand.processor.delivery import Consignment, Tracks, mend
 from ondemand.processor.encode import Answer, Desk
 from ondemand.processor.ledger import Ledger
+from ondemand.processor.progress import Marks
 from ondemand.processor.report import Reporter
 from ondemand.transport.base import PublishFailure, PublishingTransport
 
@@ -63,6 +64,14 @@ class AtLeastOnce:
     def held(self) -> int:
         """Records that no position has passed yet."""
         return self._ledger.held
+
+    def marks(self) -> Mapping[int, Marks]:
+        """By partition, its position and the last offset taken."""
+        return self._ledger.marks()
+
+    def waiting(self) -> Mapping[int, int]:
+        """By partition, records taken that no position has passed yet."""
+        return self._ledger.waiting()
 
     def take(self, records: Sequence[Record]) -> Sequence[Record]:
         """Those of *records* whose partitions are assigned; the others are the next worker's."""

@@ -10,6 +10,7 @@ from typing import Protocol
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.processor.encode import Answer, Desk, replace
 from ondemand.processor.ledger import Track
+from ondemand.processor.progress import Marks
 from ondemand.processor.report import Reporter
 from ondemand.transport.base import PublishFailure
 
@@ -66,6 +67,12 @@ class Delivery(Protocol):
     @property
     def held(self) -> int:
         """Records that no position has passed yet."""
+
+    def marks(self) -> Mapping[int, Marks]:
+        """By partition, what changes with any progress."""
+
+    def waiting(self) -> Mapping[int, int]:
+        """By partition, records taken that no position has passed yet."""
 
 
 def mend(

@@ -6,12 +6,13 @@ While one transaction is being committed, the next one's answers gather.
 """
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ondemand.contract.record import Partition, Record
 from ondemand.processor.delivery import Consignment, Tracks, mend
 from ondemand.processor.encode import Answer, Desk
 from ondemand.processor.ledger import Ledger, Track
+from ondemand.processor.progress import Marks
 from ondemand.processor.report import Reporter
 from ondemand.transport.base import TransactionAbortedError, TransactionalTransport
 
@@ -73,6 +74,16 @@ class ExactlyOnce:
         """Records that no position has passed yet."""
         with self._changed:
             return self._ledger.held
+
+    def marks(self) -> Mapping[int, Marks]:
+        """By partition, its position and the last offset taken."""
+        with self._changed:
+            return self._ledger.marks()
+
+    def waiting(self) -> Mapping[int, int]:
+        """By partition, records taken that no position has passed yet."""
+        with self._changed:
+            return self._ledger.waiting()
 
     def take(self, records: Sequence[Record]) -> Sequence[Record]:
         """Those of *records* whose partitions are assigned; the others are the next worker's."""

@@ -20,12 +20,13 @@ class Track(Generic[T]):
     all records before it are finished.
     """
 
-    __slots__ = ("_finished", "_taken", "position")
+    __slots__ = ("_finished", "_taken", "last", "position")
 
     def __init__(self) -> None:
         self._taken: deque[int] = deque()
         self._finished: dict[int, T | None] = {}
         self.position: int | None = None  # the next offset to commit; None until one is finished
+        self.last: int | None = None  # the offset taken last
 
     def __len__(self) -> int:
         """How many records are taken and not passed: unfinished, or finished behind a gap."""
@@ -41,6 +42,7 @@ class Track(Generic[T]):
         if self._taken and offset <= self._taken[-1]:
             raise ValueError(f"offset {offset} came after {self._taken[-1]}")
         self._taken.append(offset)
+        self.last = offset
 
     def finish(self, offset: int, held: T | None = None) -> list[T]:
         """*offset* is finished. What was held by it, and by those that it held up, in order."""
@@ -71,6 +73,10 @@ class Ledger(Generic[T]):
     def unfinished(self) -> int:
         """Records taken and not finished, over all partitions."""
         return sum(track.unfinished for track in self._tracks.values())
+
+    def waiting(self) -> dict[int, int]:
+        """By partition, the records taken that no position has passed yet."""
+        return {index: len(track) for index, track in self._tracks.items()}
 
     @property
     def held(self) -> int:
@@ -118,6 +124,10 @@ class Ledger(Generic[T]):
             for index, track in self._tracks.items()
             if track.position is not None and track.position != self._committed.get(index)
         }
+
+    def marks(self) -> dict[int, tuple[int | None, int | None]]:
+        """By partition, its position and the last offset taken: they change with any progress."""
+        return {index: (track.position, track.last) for index, track in self._tracks.items()}
 
     def positions(self) -> dict[Partition, int]:
         """All positions, handed to the broker or not: what a last commit makes certain of."""

@@ -140,6 +140,7 @@ def make_processor(
         cost=cost,
         shedding=settings.shedding,
         drain_timeout_seconds=settings.drain_timeout_seconds,
+        stuck_seconds=settings.stuck_seconds,
         reporter=reporter,
         now_ms=_now_ms,
         clock=clock,
@@ -188,6 +189,7 @@ def problems_of_readiness(processor: Processor, now: float) -> Sequence[str]:
     problems = list(problems_of_life(processor, now))
     if not processor.joined:
         problems.append("no partitions assigned yet")
+    problems += processor.standing_still
     if processor.stopping:
         problems.append("draining")
     return problems

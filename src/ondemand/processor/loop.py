@@ -2,14 +2,14 @@
 next batch the moment it is free. This is the only module here that waits."""
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from ondemand import limits
 from ondemand.contract.headers import ReplyAddress
 from ondemand.contract.record import Partition, Record
 from ondemand.contract.reply import ServerTiming
-from ondemand.errors import Status, TransportError
+from ondemand.errors import Status, StuckError, TransportError
 from ondemand.processor.cost import CostModel
 from ondemand.processor.decode import Policy, check_route, decode, locate
 from ondemand.processor.delivery import Consignment, Delivery, Tracks
@@ -18,6 +18,7 @@ from ondemand.processor.guard import Guard
 from ondemand.processor.infer import infer
 from ondemand.processor.micro_batch import BatchLimits, MicroBatcher
 from ondemand.processor.outcome import Outcome, Rejected, Unanswerable
+from ondemand.processor.progress import Progress
 from ondemand.processor.report import Reporter
 from ondemand.processor.request import Request
 from ondemand.telemetry.events import Event
@@ -27,10 +28,10 @@ IDLE_SECONDS = 0.05  # how long a turn waits for a first record; also how late a
 FULL_SECONDS = 0.1  # how long a full queue is waited for before partitions are paused
 HELD_RECORDS_MAX = 20_000  # taken, and passed by no position: beyond, fetching stops for a while
 REPORT_SECONDS = 0.5
+WARN_SHARE = 0.25  # of the time after which a partition that stands still ends the process
 
 Shedding = Literal["none", "oldest", "by-deadline"]
-"""Whom to answer `overloaded` when requests come faster than the model runs; `none`: let them wait
-on the broker."""
+"""Whom to answer `overloaded` when requests outpace the model; `none`: they wait on the broker."""
 
 OFFER_RECORDS = 64  # decoded at once before the model thread may see them
 
@@ -55,6 +56,7 @@ class Processor:
         cost: CostModel,
         shedding: Shedding,
         drain_timeout_seconds: float,
+        stuck_seconds: float,
         reporter: Reporter,
         now_ms: Callable[[], int],
         clock: Callable[[], float],
@@ -66,6 +68,8 @@ class Processor:
         self._desk = desk
         self._delivery = delivery
         self._drain_timeout_seconds = drain_timeout_seconds
+        self._stuck_seconds = stuck_seconds
+        self._progress = Progress(patience_seconds=stuck_seconds * WARN_SHARE)
         self._reporter = reporter
         self._log = reporter.log
         self._clock = clock
@@ -81,6 +85,7 @@ class Processor:
         self._reported_at = clock()
         self.turned_at = clock()
         self.joined = False
+        self.standing_still: Sequence[str] = ()
         self.answered = 0
 
     def __repr__(self) -> str:
@@ -256,7 +261,20 @@ class Processor:
             unsettled=self.unsettled,
             paused=int(self.paused),
         )
-        self._reporter.lag(self._transport.lag())
+        lag = self._transport.lag()
+        self._reporter.lag(lag)
+        self._watch_progress({partition.index: records for partition, records in lag.items()}, now)
+
+    def _watch_progress(self, lag: Mapping[int, int], now: float) -> None:
+        """Tell of partitions that stand still; leave where that has gone on for too long."""
+        here = self._delivery.waiting()
+        waiting = {index: lag.get(index, 0) + records for index, records in here.items()}
+        standing = self._progress.observe(self._delivery.marks(), waiting, now=now)
+        self.standing_still = tuple(str(each) for each in standing)
+        for each in standing:
+            self._log.warning(Event.PARTITION_STANDS_STILL, message=str(each))
+            if each.seconds >= self._stuck_seconds:
+                raise StuckError(f"{each}: leaving, so that another worker takes over")
 
     def _records_wanted(self) -> int:
         """As many as the queue has room for, by the size of the last ones; at least one."""

@@ -18,6 +18,7 @@ RELATIONS: Final = (
     ("batch_bytes_max", "queue_bytes_max", "a full batch must fit the queue"),
     ("batch_rows_max", "queue_rows_max", "a full batch must fit the queue"),
     ("request_rows_max", "queue_rows_max", "a request that is accepted must fit the queue"),
+    ("model_timeout_seconds", "stuck_seconds", "a run within its limit must not count as stuck"),
 )
 """Settings of a worker where the first must not exceed the second, and why."""
 
@@ -171,6 +172,12 @@ class WorkerSettings(Settings):
         description="How long one run of the model may take. Then it is stopped, and the request "
         "that caused it is found and answered `model-timeout`. A runtime that does not stop makes "
         "the process leave after twice this time.",
+    )
+    stuck_seconds: PositiveSeconds = Field(
+        default=300.0,
+        description="After how long a partition that has work to do and does not move makes the "
+        "process leave (exit code 5), so that another one takes over. `/readyz` says so from a "
+        "quarter of it on.",
     )
     model_threads: int | None = Field(
         default=None,

@@ -57,6 +57,11 @@ class Event(StrEnum):
         "Partitions were taken while this worker was silent; nothing of them is committed.",
         "partitions",
     )
+    PARTITION_STANDS_STILL = (
+        "partition.stands-still",
+        "A partition has work to do and does not move; if that goes on, the process leaves.",
+        "message",
+    )
     QUEUE_FULL = (
         "queue.full",
         "The queue is full: partitions are paused, polling goes on.",
