@@ -43,3 +43,6 @@ FETCH_RECORDS_MAX: Final = 512
 
 # What one client awaits at the same time.
 PENDING_MAX: Final = 10_000
+
+# A redriven request says how often it came back; services could claim any number.
+REDRIVE_ATTEMPTS_MAX: Final = 1_000

@@ -31,6 +31,7 @@ REQUEST_FORMS = {
     headers.MODEL_VERSION: {**TEXT, "minLength": 1, "maxLength": limits.HEADER_VALUE_BYTES_MAX},
     headers.TRACEPARENT: TRACE,
     headers.TRACESTATE: TRACE,
+    dead_letter.REDRIVE_ATTEMPTS: DECIMAL,
 }
 REPLY_FORMS = {
     reply.STATUS: {"type": "string", "enum": [status.value for status in Status]},
