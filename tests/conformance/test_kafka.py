@@ -10,13 +10,21 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from ondemand.testing.conformance import (
     ClientConformance,
     Features,
-    Harness,
+    TransactionConformance,
+    TransactionHarness,
     WorkerConformance,
 )
 from ondemand.testing.conformance_harness import PATIENCE_SECONDS
-from ondemand.transport.base import ClientTransport, PublishingTransport
+from ondemand.transport.base import (
+    ClientTransport,
+    PublishingTransport,
+    TransactionalTransport,
+    WorkerTransport,
+)
 from ondemand.transport.kafka_client import KafkaClientTransport
 from ondemand.transport.kafka_worker import KafkaWorkerTransport
+from ondemand.transport.kafka_worker_exactly_once import KafkaExactlyOnceTransport
+from ondemand.transport.kafka_worker_source import KafkaSource
 
 pytestmark = pytest.mark.kafka
 
@@ -24,7 +32,7 @@ SILENCE = {"max.poll.interval.ms": "1500"}
 """After this silence the library itself leaves the group: the shortest way to lose partitions."""
 
 
-class KafkaHarness(Harness):
+class KafkaHarness(TransactionHarness):
     """A real broker."""
 
     features = Features(
@@ -59,12 +67,17 @@ class KafkaHarness(Harness):
             kafka=self._address, group=group, options=SILENCE, session_timeout_seconds=1.4
         )
 
+    def transactional_worker(self, group: str) -> TransactionalTransport:
+        return KafkaExactlyOnceTransport(
+            kafka=self._address, group=group, options=SILENCE, session_timeout_seconds=1.4
+        )
+
     def client(self) -> ClientTransport:
         return KafkaClientTransport(kafka=self._address)
 
-    def lose(self, worker: PublishingTransport) -> None:
+    def lose(self, worker: WorkerTransport) -> None:
         """Let it be silent until it has no place in the group any more."""
-        assert isinstance(worker, KafkaWorkerTransport)
+        assert isinstance(worker, KafkaSource)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self._state(worker._group) != ConsumerGroupState.EMPTY:
             assert time.monotonic() < deadline, "the silent worker is still a member"
@@ -77,7 +90,7 @@ class KafkaHarness(Harness):
         return state
 
 
-class TestKafka(WorkerConformance, ClientConformance):
+class TestKafka(WorkerConformance, TransactionConformance, ClientConformance):
     """The whole suite, on Kafka."""
 
     @pytest.fixture

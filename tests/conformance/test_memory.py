@@ -5,13 +5,23 @@ from collections.abc import Collection
 
 import pytest
 
-from ondemand.testing.conformance import ClientConformance, Harness, WorkerConformance
-from ondemand.transport.base import ClientTransport, PublishingTransport
+from ondemand.testing.conformance import (
+    ClientConformance,
+    TransactionConformance,
+    TransactionHarness,
+    WorkerConformance,
+)
+from ondemand.transport.base import (
+    ClientTransport,
+    PublishingTransport,
+    TransactionalTransport,
+    WorkerTransport,
+)
 from ondemand.transport.memory import MemoryBroker
-from ondemand.transport.memory_worker import MemoryWorkerTransport
+from ondemand.transport.memory_worker import MemorySource
 
 
-class MemoryHarness(Harness):
+class MemoryHarness(TransactionHarness):
     """A broker in memory, made for one test."""
 
     def __init__(self) -> None:
@@ -39,15 +49,18 @@ class MemoryHarness(Harness):
     def worker(self, group: str) -> PublishingTransport:
         return self.broker.worker(group=group)
 
+    def transactional_worker(self, group: str) -> TransactionalTransport:
+        return self.broker.transactional_worker(group=group)
+
     def client(self) -> ClientTransport:
         return self.broker.client()
 
-    def lose(self, worker: PublishingTransport) -> None:
-        assert isinstance(worker, MemoryWorkerTransport)
+    def lose(self, worker: WorkerTransport) -> None:
+        assert isinstance(worker, MemorySource)
         self.broker.evict(worker)
 
 
-class TestMemory(WorkerConformance, ClientConformance):
+class TestMemory(WorkerConformance, TransactionConformance, ClientConformance):
     """The whole suite, on the memory broker."""
 
     @pytest.fixture

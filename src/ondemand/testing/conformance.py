@@ -7,7 +7,15 @@
 """
 
 from ondemand.testing.conformance_client import ClientConformance
-from ondemand.testing.conformance_harness import Features, Harness
+from ondemand.testing.conformance_harness import Features, Harness, TransactionHarness
+from ondemand.testing.conformance_transaction import TransactionConformance
 from ondemand.testing.conformance_worker import WorkerConformance
 
-__all__ = ["ClientConformance", "Features", "Harness", "WorkerConformance"]
+__all__ = [
+    "ClientConformance",
+    "Features",
+    "Harness",
+    "TransactionConformance",
+    "TransactionHarness",
+    "WorkerConformance",
+]

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
-from ondemand.transport.base import ClientTransport, PublishFailure, PublishingTransport
+from ondemand.transport.base import (
+    ClientTransport,
+    PublishFailure,
+    PublishingTransport,
+    TransactionalTransport,
+    WorkerTransport,
+)
 
 PATIENCE_SECONDS: Final = 30.0
 """How long the suite waits for what must come."""
@@ -66,8 +72,16 @@ class Harness(ABC):
         """A client's transport, not started."""
 
     @abstractmethod
-    def lose(self, worker: PublishingTransport) -> None:
+    def lose(self, worker: WorkerTransport) -> None:
         """Let the group give *worker*'s partitions to others without its knowing."""
+
+
+class TransactionHarness(Harness):
+    """A broker with transactions. What its ``worker`` reads is committed."""
+
+    @abstractmethod
+    def transactional_worker(self, group: str) -> TransactionalTransport:
+        """A worker's transport in *group* with the guarantee "exactly-once", not subscribed."""
 
 
 def expect(condition: object, otherwise: str) -> None:
@@ -143,7 +157,7 @@ def joined(
 
 
 def until(
-    happened: Callable[[], object], workers: Sequence[PublishingTransport], what: str
+    happened: Callable[[], object], workers: Sequence[WorkerTransport], what: str
 ) -> list[Record]:
     """Let *workers* fetch until it has *happened*; what they fetched."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -155,7 +169,7 @@ def until(
     return fetched
 
 
-def fetch(worker: PublishingTransport, count: int, *, records_max: int = 100) -> list[Record]:
+def fetch(worker: WorkerTransport, count: int, *, records_max: int = 100) -> list[Record]:
     """Exactly *count* records: waits for them, and a moment longer for one too many."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     fetched: list[Record] = []

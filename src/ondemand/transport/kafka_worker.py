@@ -96,6 +96,9 @@ class KafkaWorkerTransport(KafkaSource):
                     self._producer.abandon(SLICE_SECONDS)
         self._raise_listener_error()
 
+    def _start(self) -> None:
+        """An idempotent producer needs no leave to begin."""
+
     def _serve(self) -> None:
         self._producer.serve()
 

@@ -59,6 +59,10 @@ class KafkaSource(ABC):
         """Leave the group, calling ``on_revoked`` first, and free everything. Idempotent."""
 
     @abstractmethod
+    def _start(self) -> None:
+        """What must succeed before the group is joined. Raises ``ConfigurationError``."""
+
+    @abstractmethod
     def _serve(self) -> None:
         """Let the producer's library call what waits to be called."""
 
@@ -87,6 +91,7 @@ class KafkaSource(ABC):
                 f"topic {topic!r} is not on the Kafka at {self._address.kafka}: create it, for "
                 "example with `ondemand topics apply`"
             )
+        self._start()
         self._listener = listener
         self._consumer.subscribe(
             [topic],

@@ -21,7 +21,11 @@ from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.transport.base import NotTakenError
 from ondemand.transport.memory_client import MemoryClientTransport
 from ondemand.transport.memory_group import Group
-from ondemand.transport.memory_worker import MemoryWorkerTransport
+from ondemand.transport.memory_worker import (
+    MemorySource,
+    MemoryTransactionalTransport,
+    MemoryWorkerTransport,
+)
 
 __all__ = ["MemoryBroker"]
 
@@ -83,6 +87,10 @@ class MemoryBroker:
         """A worker's transport, a member of *group* once it has subscribed."""
         return MemoryWorkerTransport(self, group)
 
+    def transactional_worker(self, *, group: str = "workers") -> MemoryTransactionalTransport:
+        """As ``worker``, with the guarantee "exactly-once"."""
+        return MemoryTransactionalTransport(self, group)
+
     def client(self) -> MemoryClientTransport:
         """A requesting service's transport."""
         return MemoryClientTransport(self)
@@ -135,6 +143,16 @@ class MemoryBroker:
             self.notify()
             return written
 
+    def refusal(self, record: OutgoingRecord) -> NotTakenError | None:
+        """Why ``append`` would refuse *record*; None if it would not."""
+        with self.changed:
+            try:
+                self._log_for(record)
+                _check_size(record)
+            except NotTakenError as error:
+                return error
+            return None
+
     def records(self, topic: str) -> tuple[Record, ...]:
         """Everything that *topic* holds, partition by partition, each in order."""
         with self.changed:
@@ -145,7 +163,7 @@ class MemoryBroker:
         with self.changed:
             return dict(self.group(group).committed)
 
-    def evict(self, worker: MemoryWorkerTransport) -> None:
+    def evict(self, worker: MemorySource) -> None:
         """Throw *worker* out of its group, as Kafka does after its session timeout.
 
         The others get its partitions, and it learns of it from its next ``fetch``.

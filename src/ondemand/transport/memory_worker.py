@@ -14,6 +14,7 @@ from ondemand.transport.base import (
     Positions,
     PublishFailure,
     RebalanceListener,
+    TransactionAbortedError,
 )
 from ondemand.transport.memory_group import Group, Member
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class MemoryWorkerTransport:
-    """A ``PublishingTransport`` on a ``MemoryBroker``; made by ``MemoryBroker.worker``."""
+class MemorySource:
+    """A ``WorkerTransport`` on a ``MemoryBroker``: what all of its workers share."""
 
     def __init__(self, broker: "MemoryBroker", group: str) -> None:
         self.group = group
@@ -33,11 +34,10 @@ class MemoryWorkerTransport:
         self._listener: RebalanceListener | None = None
         self._positions: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
-        self._settled: deque[tuple[OnSettled, Sequence[PublishFailure]]] = deque()
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<MemoryWorkerTransport [{self.group} | {len(self._positions)} partitions]>"
+        return f"<{type(self).__name__} [{self.group} | {len(self._positions)} partitions]>"
 
     def subscribe(self, topic: str, listener: RebalanceListener) -> None:
         """Join the group and read *topic*. Raises ``ConfigurationError`` where it is not there."""
@@ -54,7 +54,7 @@ class MemoryWorkerTransport:
         self._require_open()
         deadline = time.monotonic() + timeout_seconds
         while True:
-            self.serve()
+            self._serve()
             self._follow_group()
             with self._broker.changed:
                 records = self._read(records_max)
@@ -65,39 +65,6 @@ class MemoryWorkerTransport:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or not self._broker.changed.wait(remaining):
                     return ()
-
-    def publish(self, records: Sequence[OutgoingRecord], on_settled: OnSettled) -> None:
-        """Append *records*; which of them failed is told to *on_settled* from ``serve``."""
-        self._require_open()
-        with self._broker.changed:
-            failures = [failed for record in records if (failed := self._append(record))]
-            self._settled.append((on_settled, failures))
-            self._broker.notify()
-
-    def serve(self, timeout_seconds: float = 0.0) -> None:
-        """Call the ``on_settled`` of what was published."""
-        with self._broker.changed:
-            self._broker.changed.wait_for(lambda: bool(self._settled), timeout_seconds)
-        while self._settled:
-            on_settled, failures = self._settled.popleft()
-            on_settled(failures)
-
-    def commit(self, positions: Positions) -> None:
-        """Store *positions*; where these partitions are not owned any more, only log it."""
-        try:
-            self.commit_and_wait(positions)
-        except TransportError as error:
-            _log.warning("offsets were not committed: %s", error)
-
-    def commit_and_wait(self, positions: Positions) -> None:
-        """Store *positions*; raises ``TransportError`` for partitions that are not owned."""
-        self._require_open()
-        self.serve()
-        with self._broker.changed:
-            if not self._group.may_commit(self.member, positions.keys()):
-                named = ", ".join(map(str, sorted(positions)))
-                raise TransportError(f"{named}: not (all) assigned to this worker any more")
-            self._group.committed.update(positions)
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Fetch nothing from these until ``resume``."""
@@ -127,9 +94,9 @@ class MemoryWorkerTransport:
         if self._closed:
             return
         try:
-            self.serve()
+            self._serve()
             self._give_up(lambda listener, lost: listener.on_revoked(lost))
-            self.serve()
+            self._serve()
         finally:
             self._closed = True
             with self._broker.changed:
@@ -140,12 +107,13 @@ class MemoryWorkerTransport:
     def _group(self) -> Group:
         return self._broker.group(self.group)
 
-    def _append(self, record: OutgoingRecord) -> PublishFailure | None:
-        try:
-            self._broker.append(record)
-        except NotTakenError as error:
-            return PublishFailure(record, error, permanent=True)
-        return None
+    def _serve(self) -> None:
+        """Tell what is to be told in the thread that fetches."""
+
+    def _require_owned(self, partitions: Collection[Partition]) -> None:
+        if not self._group.may_commit(self.member, partitions):
+            named = ", ".join(map(str, sorted(partitions)))
+            raise TransportError(f"{named}: not (all) assigned to this worker any more")
 
     def _require_open(self) -> None:
         if self._closed:
@@ -208,3 +176,80 @@ class MemoryWorkerTransport:
                 self._positions[partition] = records[-1].next_offset
                 taken += records
         return taken
+
+
+class MemoryWorkerTransport(MemorySource):
+    """A ``PublishingTransport`` on a ``MemoryBroker``; made by ``MemoryBroker.worker``."""
+
+    def __init__(self, broker: "MemoryBroker", group: str) -> None:
+        super().__init__(broker, group)
+        self._settled: deque[tuple[OnSettled, Sequence[PublishFailure]]] = deque()
+
+    def publish(self, records: Sequence[OutgoingRecord], on_settled: OnSettled) -> None:
+        """Append *records*; which of them failed is told to *on_settled* from ``serve``."""
+        self._require_open()
+        with self._broker.changed:
+            failures = [failed for record in records if (failed := self._append(record))]
+            self._settled.append((on_settled, failures))
+            self._broker.notify()
+
+    def serve(self, timeout_seconds: float = 0.0) -> None:
+        """Call the ``on_settled`` of what was published."""
+        with self._broker.changed:
+            self._broker.changed.wait_for(lambda: bool(self._settled), timeout_seconds)
+        while self._settled:
+            on_settled, failures = self._settled.popleft()
+            on_settled(failures)
+
+    def commit(self, positions: Positions) -> None:
+        """Store *positions*; where these partitions are not owned any more, only log it."""
+        try:
+            self.commit_and_wait(positions)
+        except TransportError as error:
+            _log.warning("offsets were not committed: %s", error)
+
+    def commit_and_wait(self, positions: Positions) -> None:
+        """Store *positions*; raises ``TransportError`` for partitions that are not owned."""
+        self._require_open()
+        self.serve()
+        with self._broker.changed:
+            self._require_owned(positions.keys())
+            self._group.committed.update(positions)
+
+    def _serve(self) -> None:
+        self.serve()
+
+    def _append(self, record: OutgoingRecord) -> PublishFailure | None:
+        try:
+            self._broker.append(record)
+        except NotTakenError as error:
+            return PublishFailure(record, error, permanent=True)
+        return None
+
+
+class MemoryTransactionalTransport(MemorySource):
+    """A ``TransactionalTransport`` on a ``MemoryBroker``; made by
+    ``MemoryBroker.transactional_worker``."""
+
+    def transact(self, records: Sequence[OutgoingRecord], positions: Positions) -> None:
+        """Append *records* and store *positions*, or do nothing and raise
+        ``TransactionAbortedError``."""
+        self._require_open()
+        with self._broker.changed:
+            try:
+                self._require_owned(positions.keys())
+            except TransportError as error:
+                raise TransactionAbortedError(str(error)) from error
+            failures = [
+                PublishFailure(record, refusal, permanent=True)
+                for record in records
+                if (refusal := self._broker.refusal(record))
+            ]
+            if failures:
+                raise TransactionAbortedError(
+                    f"a transaction was aborted: {failures[0].error}", failures
+                )
+            for record in records:
+                self._broker.append(record)
+            self._group.committed.update(positions)
+            self._broker.notify()
