@@ -53,6 +53,9 @@ lock: $(READY)  ## pin what pyproject.toml asks for, with SHA-256 (LOCK=--upgrad
 	@printf '%s\n' '$(LOCK_CONSTRAINT)' | $(BIN)/uv pip compile --quiet $(LOCK) --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras \
 		--no-emit-package ondemand --constraint - pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --extra worker --extra cli \
+		--no-emit-package ondemand -c requirements.lock pyproject.toml -o workers/requirements.lock
 
 lock-jars: $(READY)  ## pin the jars of the local Kafka: what `roots` in jars.toml needs
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -c \
