@@ -22,13 +22,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from ondemand.transport.kafka_admin import KafkaAdmin
 
 from ondemand import PredictionClient
 from ondemand.contract import topics
 from ondemand.local import LocalKafka
 from ondemand.runtime.scaffold import new_package
 from ondemand.testing.models import ffnn
+from ondemand.transport.kafka_admin import KafkaAdmin
 
 MODEL, SERVICE = "ffnn", "bench"
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)

@@ -23,7 +23,7 @@ DOCUMENTATION_HOSTS = {
     "json-schema.org",
     "keepachangelog.com",
     "kafka.apache.org",
-    "maven.apache.org", # an XML namespace
+    "maven.apache.org",  # an XML namespace
     "kserve.github.io",
     "onnx.ai",
     "onnxruntime.ai",
