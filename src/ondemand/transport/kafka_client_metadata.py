@@ -12,7 +12,13 @@ from collections.abc import Callable, Collection
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import InvalidTopicError, KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.metadata import MetadataRequest
 
 from ondemand.errors import TransportError
@@ -60,6 +66,11 @@ async def look_up(client: Any, topic: str, *, timeout_seconds: float) -> int | N
         error_kind = for_code(code)
         if name != topic or error_kind in {UnknownTopicOrPartitionError, InvalidTopicError}:
             continue
+        if error_kind is TopicAuthorizationFailedError:
+            raise TransportError(
+                f"this login may not use topic {topic!r} (authorization failed): give it the "
+                "rights that docs/security.md lists"
+            )
         if code != 0 and not partitions:
             raise TransportError(f"topic {topic!r} cannot be looked up: {error_kind.__name__}")
         return len(partitions)

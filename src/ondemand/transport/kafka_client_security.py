@@ -1,18 +1,23 @@
 """What the settings of security mean to aiokafka, and why a broker does not let us in."""
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
 from aiokafka.abc import AbstractTokenProvider
-from aiokafka.conn import create_conn
-from aiokafka.errors import AuthenticationFailedError, KafkaError
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import AuthenticationFailedError, KafkaError, NoError, for_code
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from ondemand.errors import ConfigurationError
 from ondemand.settings import Security
 from ondemand.settings.secret_files import check_private
 from ondemand.transport.kafka_security import read_token
 
+MINUTE_MS: Final = 60_000
+CLOSE_SECONDS: Final = 0.3
 _USE: Final = "use the setting `{}`"
 
 PROTECTED_AIOKAFKA: Final[Mapping[str, str]] = {
@@ -55,13 +60,29 @@ async def why_refused(kafka: str, client_id: str, security: Mapping[str, Any]) -
     for address in kafka.split(","):
         host, _, port = address.rpartition(":")
         try:
-            connection = await create_conn(host, int(port), client_id=client_id, **security)
+            return await _said_by(host, int(port), client_id, security)
         except ConnectionRefusedError:
             continue
         except (KafkaError, OSError) as error:
             return f"{type(error).__name__}: {error}"
-        connection.close()
     return ""
+
+
+async def _said_by(host: str, port: int, client_id: str, security: Mapping[str, Any]) -> str:
+    connection = AIOKafkaConnection(host, port, client_id=client_id, **security)
+    try:
+        await connection.connect()
+        known = await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
+        if not known.brokers:  # a refusal of a token that aiokafka took for success
+            return "authentication failed: the broker names no broker to us"
+        identity = await connection.send(
+            InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=MINUTE_MS)
+        )
+    finally:
+        # TLS says goodbye first; where it was never spoken, nobody tells of the end.
+        await asyncio.wait({connection.close()}, timeout=CLOSE_SECONDS)
+    refusal = for_code(identity.error_code)
+    return "" if refusal is NoError else f"{refusal.__name__}: this login may not write any topic"
 
 
 class _TokenFile(AbstractTokenProvider):  # type: ignore[misc] # aiokafka says no types

@@ -86,6 +86,11 @@ def unreachable(kafka: str, timeout_seconds: float, reason: str) -> str:
     """What to say where no broker has let us in; *reason*: the last that the library said."""
     reason = " ".join(reason.split())
     where = f"the Kafka at {kafka}"
+    if "authorization" in reason.lower():
+        return (
+            f"{where} knows this login and gives it no right to work there ({reason}): give it the "
+            "rights that docs/security.md lists"
+        )
     if _is_login(reason):
         return (
             f"{where} does not accept the login ({reason}): check sasl_mechanism, sasl_username "

@@ -32,15 +32,15 @@ REFUSED: Final = frozenset(
 
 NOT_HEALING: Final = frozenset(
     {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.INCONSISTENT_GROUP_PROTOCOL,
         KafkaError.INVALID_SESSION_TIMEOUT,
         KafkaError.GROUP_MAX_SIZE_REACHED,
     }
 )
-"""Someone must act before the group can be read."""
+"""Someone must act before the group can be read, and the worker must be started anew.
+
+Rights that are withdrawn are not among them: the library asks again until they are back.
+"""
 
 COMMIT_AGAIN: Final = frozenset(
     {

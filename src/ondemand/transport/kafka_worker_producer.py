@@ -199,9 +199,13 @@ class RecordProducer:
 
     def _poll(self, timeout_seconds: float) -> None:
         with self._polling:
-            self._producer.poll(timeout_seconds)
-            if self._single is not None:
-                self._single.poll(0)
+            try:
+                self._producer.poll(timeout_seconds)
+                if self._single is not None:
+                    self._single.poll(0)
+            except KafkaException as error:
+                # A fatal error, for example of a login that may write nothing: fetch raises it.
+                self._news(error_of(error))
 
     def _made(self, more: Mapping[str, Any]) -> Producer:
         options = {**self._address.producer(), **more, "error_cb": self._news}

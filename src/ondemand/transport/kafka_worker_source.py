@@ -86,6 +86,11 @@ class KafkaSource(ABC):
         except TransportError as error:
             self._serve()  # brings the reason, for example a wrong password
             raise ConfigurationError(self._address.unreachable(self._news.last)) from error
+        if look_up.forbidden(topic):
+            raise ConfigurationError(
+                f"this worker may not use topic {topic!r} on the Kafka at {self._address.kafka}: "
+                "give its login the rights that docs/security.md lists"
+            )
         if count is None:
             raise ConfigurationError(
                 f"topic {topic!r} is not on the Kafka at {self._address.kafka}: create it, for "

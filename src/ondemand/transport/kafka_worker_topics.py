@@ -43,9 +43,10 @@ class PartitionCounts:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._known: dict[str, _Known] = {}
+        self._forbidden: set[str] = set()
 
     def __call__(self, topic: str, at_least: int = 0) -> int | None:
-        """The partition count of *topic*, None if it is not there.
+        """The partition count of *topic*, None if it is not there or this login may not see it.
 
         At most 30 s old; 1 s for None, and for a count below *at_least*: it may have grown. Raises
         ``TransportError`` where the broker does not answer.
@@ -59,8 +60,13 @@ class PartitionCounts:
         count = self._look_up(topic)
         if len(self._known) >= TOPICS_MAX:  # callers choose the names: keep the memory bounded
             self._known.clear()
+            self._forbidden.clear()
         self._known[topic] = _Known(count, now)
         return count
+
+    def forbidden(self, topic: str) -> bool:
+        """Whether the last look-up of *topic* found that this login may not see it."""
+        return topic in self._forbidden
 
     def forget(self, topic: str) -> None:
         """Look *topic* up again the next time."""
@@ -74,9 +80,14 @@ class PartitionCounts:
                 f"the broker does not say whether topic {topic!r} is there: {error_of(error).str()}"
             ) from error
         found = answer.topics[topic]
+        self._forbidden.discard(topic)
         if found.error is None:
             return len(found.partitions)
         if found.error.code() in _MISSING:
+            return None
+        if found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            # An answer, not an outage: whoever asked must not wait for another one.
+            self._forbidden.add(topic)
             return None
         raise TransportError(
             f"the broker does not say whether topic {topic!r} is there: {found.error.str()}"

@@ -78,13 +78,24 @@ def test_errors_among_records(
     """An error never costs the records beside it: healing is logged, a partition's end is no news,
     and what does not heal is raised by the next fetch."""
     end, transient = KafkaError(KafkaError._PARTITION_EOF), KafkaError(KafkaError._TRANSPORT)
-    forbidden = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-    messages = [_message(error) for error in (end, transient, None, forbidden, None)]
+    refused = KafkaError(KafkaError.INCONSISTENT_GROUP_PROTOCOL)
+    messages = [_message(error) for error in (end, transient, None, refused, None)]
     with caplog.at_level(logging.WARNING, "ondemand.transport.kafka"):
         assert [record.offset for record in transport._sorted_out(messages)] == [5, 5]
     assert len(caplog.records) == 2
-    with pytest.raises(TransportError, match="authorization"):
+    with pytest.raises(TransportError, match="Inconsistent"):
         transport._sorted_out([])
+
+
+def test_rights_that_are_withdrawn_are_waited_for(
+    transport: KafkaWorkerTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may be given back: that is news, and no reason to leave."""
+    withdrawn = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with caplog.at_level(logging.WARNING, "ondemand.transport.kafka"):
+        assert transport._sorted_out([_message(withdrawn)]) == []
+        assert transport._sorted_out([]) == []
+    assert "authorization" in caplog.text
 
 
 def test_the_same_news_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,356 @@
+"""Who may come in, and who may do what: both sides against one secured broker."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from certificates import TokenIssuer
+from confluent_kafka import Consumer, TopicPartition
+from secured import (
+    BANK,
+    BANK_REQUESTS,
+    DEAD_LETTERS,
+    EXPIRED,
+    FOREIGN,
+    GROUP,
+    MODEL,
+    MTLS,
+    REQUESTS,
+    SASL,
+    SHOP,
+    LoggedInWorker,
+    Right,
+    Secured,
+    environment,
+    eventually,
+    join,
+    read,
+    secured_broker,
+    write,
+)
+
+from ondemand import PredictionClient
+from ondemand.client.request import prepare
+from ondemand.contract.headers import Dialect, ReplyAddress
+from ondemand.errors import NotSentError, OndemandError, PredictionError
+from ondemand.runtime.scaffold import new_package
+from ondemand.settings import ClientSettings, Security
+from ondemand.testing.models import ffnn
+from ondemand.transport.kafka_client import KafkaClientTransport
+from ondemand.transport.kafka_security import librdkafka_options
+from ondemand.transport.kafka_worker import KafkaWorkerTransport
+
+pytestmark = pytest.mark.kafka
+
+ROW = {"x": np.ones((1, 8), dtype=np.float32)}
+CONNECT_SECONDS = 10.0
+REFUSED_SECONDS = 2.0
+"""The connect timeout of who is not let in."""
+
+MARGIN_SECONDS = 3.0
+"""What a busy computer may add to a time limit."""
+
+WayIn = Callable[[Secured], tuple[str, Security]]
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """The broker."""
+    with secured_broker(tmp_path_factory.mktemp("secured")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def worker(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoggedInWorker]:
+    """A worker that has its least rights, and is ready."""
+    folder = tmp_path_factory.mktemp("worker")
+    (folder / "model.onnx").write_bytes(ffnn((8, 4)))
+    package = new_package(folder / MODEL, name=MODEL, model=folder / "model.onnx").folder
+    environ = environment(secured.login("worker"), secured.kafka.address)
+    process = LoggedInWorker(package, environ, folder / "log", "--set", "session_timeout_seconds=3")
+    try:
+        yield process.wait_for("partitions.assigned")
+    finally:
+        process.stop()
+
+
+def settings(secured: Secured, security: Security | None = None, **given: object) -> ClientSettings:
+    """The shop's, unless others are given."""
+    kafka = given.pop("kafka", secured.kafka.address)
+    return ClientSettings(
+        **{
+            **dict(security or secured.login("shop")),
+            "kafka": kafka,
+            "service": "shop",
+            "timeout_seconds": 20.0,
+            "connect_timeout_seconds": CONNECT_SECONDS,
+            **given,
+        }
+    )
+
+
+@asynccontextmanager
+async def shop(secured: Secured, **given: object) -> AsyncIterator[PredictionClient]:
+    """The shop's client."""
+    async with PredictionClient(settings=settings(secured, **given)) as client:
+        yield client
+
+
+async def answered(client: PredictionClient) -> bool:
+    """Whether a prediction comes back."""
+    return (await client.predict(MODEL, ROW))["y"].shape == (1, 4)
+
+
+WAYS_IN: dict[str, WayIn] = {
+    "scram": lambda secured: (SASL, secured.login("shop")),
+    "plain": lambda secured: (SASL, secured.login("shop", sasl_mechanism="PLAIN")),
+    "token": lambda secured: (SASL, secured.token("shop")),
+    "mtls": lambda secured: (MTLS, secured.certificate("shop")),
+}
+
+NO_WAYS_IN: dict[str, tuple[WayIn, str]] = {
+    "wrong password": (
+        lambda secured: (SASL, secured.login("shop", sasl_password="wrong-1")),
+        "does not accept the login",
+    ),
+    "unknown user": (
+        lambda secured: (SASL, secured.login("shop", sasl_username="nobody")),
+        "does not accept the login",
+    ),
+    "token of another issuer": (
+        lambda secured: (SASL, secured.token("shop", TokenIssuer())),
+        "does not accept the login",
+    ),
+    "no client certificate": (
+        lambda secured: (MTLS, Security(ssl_ca_file=secured.authority.certificate)),
+        "ssl_certificate_file",
+    ),
+    "broker of an unknown authority": (
+        lambda secured: (SASL, secured.login("shop", ssl_ca_file=None)),
+        "no trusted connection",
+    ),
+    "expired certificate of the broker": (
+        lambda secured: (EXPIRED, Security(ssl_ca_file=secured.authority.certificate)),
+        "no trusted connection",
+    ),
+    "certificate for another host": (
+        lambda secured: (FOREIGN, Security(ssl_ca_file=secured.authority.certificate)),
+        "no trusted connection",
+    ),
+}
+
+
+def worker_transport(
+    kafka: str, security: Security, *, connect_seconds: float = CONNECT_SECONDS
+) -> KafkaWorkerTransport:
+    """The worker's side."""
+    return KafkaWorkerTransport(
+        kafka=kafka, group=GROUP, connect_timeout_seconds=connect_seconds, security=security
+    )
+
+
+class Nobody:
+    """Hears of no partition."""
+
+    def on_assigned(self, partitions: object) -> None: ...
+    def on_revoked(self, partitions: object) -> None: ...
+    def on_lost(self, partitions: object) -> None: ...
+
+
+@pytest.mark.parametrize("way", list(WAYS_IN))
+async def test_each_way_in_leads_to_an_answer(
+    secured: Secured, worker: LoggedInWorker, way: str
+) -> None:
+    """Password, token and certificate: who proves to be the shop may do what the shop may."""
+    listener, security = WAYS_IN[way](secured)
+    async with shop(secured, security=security, kafka=secured.kafka.address_of(listener)) as client:
+        assert await answered(client)
+
+
+@pytest.mark.parametrize("way", list(WAYS_IN))
+def test_a_worker_comes_in_by_each_way(secured: Secured, way: str) -> None:
+    """The other library, with the same settings."""
+    listener, security = WAYS_IN[way](secured)
+    transport = worker_transport(secured.kafka.address_of(listener), security)
+    try:
+        assert transport.partition_count(SHOP) == 2
+    finally:
+        transport.close()
+
+
+@pytest.mark.parametrize("way", list(NO_WAYS_IN))
+async def test_a_client_that_is_not_let_in_is_told_why(secured: Secured, way: str) -> None:
+    """One line, within the connect timeout, without the secret."""
+    (listener, security), said = NO_WAYS_IN[way][0](secured), NO_WAYS_IN[way][1]
+    started = time.monotonic()
+    with pytest.raises(NotSentError) as told:
+        async with shop(
+            secured,
+            security=security,
+            kafka=secured.kafka.address_of(listener),
+            connect_timeout_seconds=REFUSED_SECONDS,
+        ):
+            pass
+    assert time.monotonic() - started < REFUSED_SECONDS + MARGIN_SECONDS
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+    assert "wrong-1" not in str(told.value)
+
+
+@pytest.mark.parametrize("way", list(NO_WAYS_IN))
+def test_a_worker_that_is_not_let_in_is_told_why(secured: Secured, way: str) -> None:
+    """As for a client."""
+    (listener, security), said = NO_WAYS_IN[way][0](secured), NO_WAYS_IN[way][1]
+    started = time.monotonic()
+    transport = worker_transport(
+        secured.kafka.address_of(listener), security, connect_seconds=REFUSED_SECONDS
+    )
+    try:
+        with pytest.raises(OndemandError) as told:
+            transport.subscribe(REQUESTS, Nobody())
+    finally:
+        transport.close()
+    assert time.monotonic() - started < REFUSED_SECONDS + MARGIN_SECONDS
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+    assert "wrong-1" not in str(told.value)
+
+
+def test_a_worker_that_may_not_read_its_topic_is_told_so(secured: Secured) -> None:
+    """Not "create it": it is there, for others."""
+    transport = worker_transport(secured.kafka.address, secured.login("worker"))
+    try:
+        with pytest.raises(OndemandError, match=f"may not use topic '{BANK}'"):
+            transport.subscribe(BANK, Nobody())
+    finally:
+        transport.close()
+
+
+async def test_a_service_that_may_not_write_a_request_topic_cannot(
+    secured: Secured, worker: LoggedInWorker
+) -> None:
+    """It hears of authorization, not of a timeout, and knows that nothing was sent."""
+    async with shop(secured) as client:
+        started = time.monotonic()
+        with pytest.raises(NotSentError, match="authorization failed"):
+            await client.predict("bank", ROW)
+        assert time.monotonic() - started < MARGIN_SECONDS
+
+
+async def test_a_service_that_may_write_nothing_is_told_at_its_start(secured: Secured) -> None:
+    """Not that no Kafka answers: it does, and says no."""
+    with pytest.raises(NotSentError, match="gives it no right"):
+        async with shop(
+            secured,
+            security=secured.login("bank"),
+            service="bank",
+            connect_timeout_seconds=REFUSED_SECONDS,
+        ):
+            pass
+
+
+async def test_a_service_that_may_see_but_not_write_a_request_topic_cannot(
+    secured: Secured, worker: LoggedInWorker
+) -> None:
+    """As the one before, where the broker says so only to the record itself."""
+    right = read("shop", BANK_REQUESTS)
+    secured.allow(right)
+    try:
+        async with shop(secured) as client:
+            with pytest.raises(NotSentError, match="Authorization"):
+                await client.predict("bank", ROW)
+            assert await answered(client)
+    finally:
+        secured.withdraw(right)
+
+
+async def test_a_service_cannot_read_the_replies_of_another(secured: Secured) -> None:
+    """Not even by naming its topic as its own."""
+    with pytest.raises(NotSentError, match="authorization"):
+        async with shop(secured, reply_topic=BANK):
+            pass
+
+
+def end_of(secured: Secured, topic: str) -> int:
+    """How many records were ever written to *topic*."""
+    options = librdkafka_options(secured.login("admin"), secured.kafka.address)
+    consumer = Consumer(
+        {**options, "bootstrap.servers": secured.kafka.address, "group.id": "counts"}
+    )
+    try:
+        ends = [consumer.get_watermark_offsets(TopicPartition(topic, each)) for each in range(2)]
+    finally:
+        consumer.close()
+    return sum(high for _, high in ends)
+
+
+@pytest.mark.parametrize("target", [BANK, REQUESTS, "__consumer_offsets"])
+async def test_a_worker_cannot_be_made_to_write_into_a_foreign_topic(
+    secured: Secured, worker: LoggedInWorker, target: str
+) -> None:
+    """A request names the topic of another as its reply's. By the allow-list or by the worker's own
+    rights it becomes a dead letter, and the worker goes on at once."""
+    buried = end_of(secured, DEAD_LETTERS)
+    before = end_of(secured, target) if target == BANK else 0
+    address = ReplyAddress(b"forged-1", target, 0, Dialect.NATIVE)
+    request = prepare(MODEL, ROW, timeout_seconds=None, binary_default=True)
+    record = request.record(address, time.time())
+    transport = KafkaClientTransport(kafka=secured.kafka.address, security=secured.login("shop"))
+    await transport.start()
+    try:
+        await transport.send(record)
+    finally:
+        await transport.stop()
+    async with shop(secured) as client:
+        assert await answered(client)
+    eventually(lambda: end_of(secured, DEAD_LETTERS) > buried, "a dead letter")
+    if target == BANK:
+        assert end_of(secured, BANK) == before
+
+
+async def goes_wrong(client: PredictionClient) -> None:
+    """Until a prediction fails: what was fetched before is still answered."""
+    async with asyncio.timeout(30.0):
+        with contextlib.suppress(PredictionError):
+            while True:
+                await client.predict(MODEL, ROW, timeout=1.0)
+
+
+async def comes_back(client: PredictionClient) -> None:
+    """Until a prediction is answered again, by itself."""
+    async with asyncio.timeout(30.0):
+        while True:
+            try:
+                await client.predict(MODEL, ROW, timeout=2.0)
+            except PredictionError:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+WITHDRAWN: dict[str, tuple[Right, ...]] = {
+    "worker reads requests": (read("worker", REQUESTS),),
+    "worker is in its group": (join("worker", GROUP),),
+    "worker writes replies": (write("worker", SHOP),),
+    "worker writes dead letters": (write("worker", SHOP), write("worker", DEAD_LETTERS)),
+    "service writes requests": (write("shop", REQUESTS),),
+    "service reads replies": (read("shop", SHOP),),
+}
+
+
+@pytest.mark.parametrize("what", list(WITHDRAWN))
+async def test_rights_that_come_back_bring_the_answers_back(
+    secured: Secured, worker: LoggedInWorker, what: str
+) -> None:
+    """While a right is withdrawn predictions fail; given back, both sides go on by themselves, as
+    the same processes."""
+    async with shop(secured) as client:
+        assert await answered(client)
+        with secured.without(*WITHDRAWN[what]):
+            await goes_wrong(client)
+        await comes_back(client)
+    assert worker.process.poll() is None, worker.said[-2_000:]
