@@ -3,6 +3,7 @@
 ``at_least_once`` and ``exactly_once`` are the two ways; the loop knows only what stands here.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -96,6 +97,8 @@ def mend(
     index = next(i for i, answer in enumerate(mended) if record in answer.outgoing)
     replacement = replace(mended[index], str(error), desk, now_ms=now_ms())
     if replacement is None:
-        return answers, ()
+        left = tuple(each for each in mended[index].outgoing if each != record)
+        mended[index] = dataclasses.replace(mended[index], outgoing=left)
+        return mended, ()
     mended[index] = replacement
     return mended, replacement.outgoing

@@ -6,9 +6,11 @@ While one transaction is being committed, the next one's answers gather.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ondemand.contract.record import Partition, Record
+from ondemand.errors import TransportError
 from ondemand.processor.delivery import Consignment, Tracks, mend
 from ondemand.processor.encode import Answer, Desk
 from ondemand.processor.ledger import Ledger, Track
@@ -19,6 +21,11 @@ from ondemand.transport.base import TransactionAbortedError, TransactionalTransp
 RETRY_SECONDS = 0.1
 WAIT_SECONDS = 0.05
 JOIN_SECONDS = 10.0
+RELEASE_SECONDS = 20.0  # how long a transaction may outlast the assignment that it belongs to
+
+# Together well within the broker's patience: one that outlasts it is aborted, again and again.
+TRANSACTION_RECORDS_MAX = 2_000
+TRANSACTION_BYTES_MAX = 16_000_000
 
 _Ready = tuple[Track[Answer], Answer]
 
@@ -28,7 +35,7 @@ class ExactlyOnce:
 
     A transaction that was aborted is tried again with the same answers, as long as their partitions
     are assigned here: nothing is fetched anew. What belongs to an assignment that has ended is
-    dropped: whoever reads it next answers it.
+    dropped: whoever reads it next answers it. An assignment does not end within a transaction.
     """
 
     def __init__(
@@ -51,7 +58,8 @@ class ExactlyOnce:
         self._ledger: Ledger[Answer] = Ledger(topic)
         self._ready: list[_Ready] = []
         self._running = 0  # consignments opened and not sent
-        self._transacting = False
+        self._committing: list[_Ready] = []
+        self._transacting = False  # a call of the transport is under way
         self._closing = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
@@ -67,13 +75,12 @@ class ExactlyOnce:
     def unsettled(self) -> int:
         """Records that were taken and whose answers are in no committed transaction."""
         with self._changed:
-            return self._ledger.held + len(self._ready)
+            return self._ledger.held + len(self._ready) + len(self._committing)
 
     @property
     def held(self) -> int:
-        """Records that no position has passed yet."""
-        with self._changed:
-            return self._ledger.held
+        """The same: nothing is forgotten before its transaction is committed."""
+        return self.unsettled
 
     def marks(self) -> Mapping[int, Marks]:
         """By partition, its position and the last offset taken."""
@@ -81,9 +88,12 @@ class ExactlyOnce:
             return self._ledger.marks()
 
     def waiting(self) -> Mapping[int, int]:
-        """By partition, records taken that no position has passed yet."""
+        """By partition, records taken that are in no committed transaction."""
         with self._changed:
-            return self._ledger.waiting()
+            waiting = Counter(self._ledger.waiting())
+            waiting.update(answer.record.partition for _, answer in self._ready)
+            waiting.update(answer.record.partition for _, answer in self._committing)
+            return waiting
 
     def take(self, records: Sequence[Record]) -> Sequence[Record]:
         """Those of *records* whose partitions are assigned; the others are the next worker's."""
@@ -124,13 +134,25 @@ class ExactlyOnce:
         with self._changed:
             while self._busy() and self._failure is None and self._clock() < deadline:
                 self._changed.wait(WAIT_SECONDS)
-            return self._running + len(self._ready)
+            return self._running + len(self._ready) + len(self._committing)
 
     def release(self, partitions: Collection[Partition]) -> None:
-        """End the tracks: their answers go into no transaction any more."""
+        """End the tracks: their answers go into no transaction any more.
+
+        Waits for one that is under way. It began while these partitions were assigned, and must end
+        before they can be assigned again: to the transport, positions do not tell whether they come
+        from this assignment or from the next.
+        """
         with self._changed:
             self._ledger.release(partitions)
-            self._drop_stale()
+            self._ready = self._still_assigned(self._ready)
+            self._changed.notify_all()
+            ended = self._changed.wait_for(lambda: not self._transacting, RELEASE_SECONDS)
+            if not ended and self._failure is None:
+                self._failure = TransportError(
+                    f"a transaction is still under way {RELEASE_SECONDS:g} s after its partitions "
+                    "went: only a new process can know its outcome"
+                )
 
     def close(self) -> None:
         """End the commit thread. What it has not committed is the next worker's."""
@@ -140,40 +162,39 @@ class ExactlyOnce:
         self._thread.join(JOIN_SECONDS)
 
     def _busy(self) -> bool:
-        return bool(self._running or self._ready or self._transacting)
+        return bool(self._running or self._ready or self._committing)
 
-    def _drop_stale(self) -> None:
-        self._ready = [
-            (track, answer)
-            for track, answer in self._ready
-            if self._ledger.is_current(answer.record.partition, track)
-        ]
+    def _still_assigned(self, batch: Sequence[_Ready]) -> list[_Ready]:
+        is_current = self._ledger.is_current
+        return [each for each in batch if is_current(each[1].record.partition, each[0])]
 
     def _run(self) -> None:
         try:
-            while (batch := self._next()) is not None:
+            while batch := self._next():
                 self._commit(batch)
         except BaseException as error:  # noqa: BLE001 - raised again by turn, in the intake thread
             with self._changed:
                 self._failure = error
+                self._transacting = False
                 self._changed.notify_all()
 
-    def _next(self) -> list[_Ready] | None:
-        """Wait for answers whose turn it is; None means stop."""
+    def _next(self) -> list[_Ready]:
+        """Wait for answers whose turn it is; as many as one transaction holds. None means stop."""
         with self._changed:
-            self._transacting = False
-            self._changed.notify_all()
-            while not self._ready:
-                if self._closing:
-                    return None
-                self._changed.wait()
-            self._transacting = True
-            batch, self._ready = self._ready, []
-            return batch
+            self._changed.wait_for(lambda: self._ready or self._over)
+            if self._over:
+                return []
+            count = _that_fit(self._ready)
+            self._committing, self._ready = self._ready[:count], self._ready[count:]
+            return self._committing
+
+    @property
+    def _over(self) -> bool:
+        return self._closing or self._failure is not None
 
     def _commit(self, batch: list[_Ready]) -> None:
         """One transaction, tried until it is committed or none of its partitions is ours."""
-        while batch := self._current(batch):
+        while batch := self._begun(batch):
             positions: dict[Partition, int] = {}
             for _, answer in batch:
                 record = answer.record
@@ -182,19 +203,23 @@ class ExactlyOnce:
             try:
                 self._transport.transact(outgoing, positions)
             except TransactionAbortedError as error:
+                self._ended()
                 batch = self._mended(batch, error)
             else:
-                return
+                batch = []
 
-    def _current(self, batch: list[_Ready]) -> list[_Ready]:
+    def _begun(self, batch: Sequence[_Ready]) -> list[_Ready]:
+        """What of *batch* is ours. Until ``_ended`` none of its partitions can be released."""
         with self._changed:
-            if self._closing:
-                return []
-            return [
-                (track, answer)
-                for track, answer in batch
-                if self._ledger.is_current(answer.record.partition, track)
-            ]
+            self._committing = [] if self._over else self._still_assigned(batch)
+            self._transacting = bool(self._committing)
+            self._changed.notify_all()
+            return self._committing
+
+    def _ended(self) -> None:
+        with self._changed:
+            self._transacting = False
+            self._changed.notify_all()
 
     def _mended(self, batch: list[_Ready], error: TransactionAbortedError) -> list[_Ready]:
         """The same answers, but for those that the broker will never take; a moment later."""
@@ -205,5 +230,16 @@ class ExactlyOnce:
                 answers, failure, self._desk, now_ms=self._now_ms, reporter=self._reporter
             )
         with self._changed:
-            self._changed.wait(RETRY_SECONDS)
+            self._changed.wait_for(lambda: self._over, RETRY_SECONDS)
         return [(track, answer) for (track, _), answer in zip(batch, answers, strict=True)]
+
+
+def _that_fit(ready: Sequence[_Ready]) -> int:
+    """How many of *ready* go into one transaction: at least one."""
+    records = size_bytes = 0
+    for count, (_, answer) in enumerate(ready):
+        records += len(answer.outgoing)
+        size_bytes += sum(len(each.value or b"") for each in answer.outgoing)
+        if count and (records > TRANSACTION_RECORDS_MAX or size_bytes > TRANSACTION_BYTES_MAX):
+            return count
+    return len(ready)
