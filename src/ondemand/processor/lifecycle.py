@@ -33,6 +33,7 @@ from ondemand.telemetry.logging import EventLog
 from ondemand.telemetry.metrics import WorkerMetrics
 from ondemand.transport.base import PublishingTransport, TransactionalTransport
 from ondemand.transport.kafka_worker import KafkaWorkerTransport
+from ondemand.transport.kafka_worker_exactly_once import KafkaExactlyOnceTransport
 
 LIVE_SECONDS = 30.0
 """How long the intake thread may take for one turn before the process counts as stuck."""
@@ -62,7 +63,9 @@ def run_worker(model: Model, settings: WorkerSettings) -> None:
     Raises ``ConfigurationError`` where the broker, a topic or the port is not as it has to be.
     """
     names = Names.of(model, settings)
-    transport = KafkaWorkerTransport(
+    exactly_once = settings.guarantee == "exactly-once"
+    make_transport = KafkaExactlyOnceTransport if exactly_once else KafkaWorkerTransport
+    transport = make_transport(
         kafka=settings.kafka,
         group=names.group,
         options=settings.kafka_options,
@@ -72,7 +75,7 @@ def run_worker(model: Model, settings: WorkerSettings) -> None:
         security=settings,
     )
     reporter = Reporter(EventLog(), WorkerMetrics())
-    reporter.metrics.worker(model=model.name, version=model.version, guarantee="at-least-once")
+    reporter.metrics.worker(model=model.name, version=model.version, guarantee=settings.guarantee)
     processor = make_processor(model, settings, transport=transport, reporter=reporter)
     reporter.log.info(
         Event.WORKER_STARTING,
