@@ -46,7 +46,7 @@ def test_named_partitions_are_the_only_ones():
     spans = {0: Span(0, 1), 1: Span(0, 9)}
     (found,) = plan_cuts(spans, letters, Filter(), [LetterId(1, 5)])
     assert (found.partition, found.before, found.lost) == (1, 5, {"model-error": 5})
-    with pytest.raises(ConfigurationError, match="no partition 2.*0 to 1"):
+    with pytest.raises(ConfigurationError, match=r"no partition 2.*0 to 1"):
         plan_cuts(spans, letters, Filter(), [LetterId(2, 0)])
 
 

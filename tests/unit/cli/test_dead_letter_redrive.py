@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -122,7 +123,7 @@ def test_the_pace_is_never_exceeded(rate, busy):
         pace.wait(lambda: False)
         went.append(clock.now)
         clock.now += seconds
-    gaps = [later - earlier for earlier, later in zip(went, went[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(went)]
     assert all(gap >= 1 / rate - 1e-9 for gap in gaps)
     assert went[0] == 100.0
 

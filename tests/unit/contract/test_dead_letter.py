@@ -1,7 +1,7 @@
 """Dead letters and the way back: what is kept, what is added, what is taken off."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ondemand.contract.dead_letter import (
@@ -51,6 +51,7 @@ def buried(record, *, dialect=None, time_ms=7):
     return read_dead_letter(Record(topic, 0, 0, key, value, headers, 8))
 
 
+@settings(max_examples=40, deadline=None)
 @given(RECORDS)
 def test_a_redriven_request_is_the_one_that_was_buried(record):
     """Key, value and headers come back as they were, in order; added is the attempt alone."""
@@ -65,6 +66,7 @@ def test_a_redriven_request_is_the_one_that_was_buried(record):
     assert back.headers[-1][0] == REDRIVE_ATTEMPTS
 
 
+@settings(max_examples=40, deadline=None)
 @given(RECORDS)
 def test_each_redrive_counts_one(record):
     """The count goes on when the request fails again, whoever wrote the first number."""
@@ -113,6 +115,7 @@ def test_the_reply_address_stays(dialect):
     assert parse_address(index_headers(back.headers), list(Dialect)) == wanted
 
 
+@settings(max_examples=40, deadline=None)
 @given(RECORDS)
 def test_anything_in_the_topic_can_be_read(record):
     """Whatever somebody wrote there, reading it does not fail."""
