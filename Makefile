@@ -19,7 +19,7 @@ FROM_CACHE := $(PIP) install --no-index --find-links "$(WHEELS)"
 OFFLINE := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench-latency lock lock-jars docs clean
+.PHONY: help setup demo test check format bench-latency lock lock-jars audit sbom docs clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -61,6 +61,12 @@ lock-jars: $(READY)  ## pin the jars of the local Kafka: what `roots` in jars.to
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -c \
 		'import pathlib, sys; from ondemand.local import jars; jars.pin(pathlib.Path(sys.argv[1]))' \
 		"$$folder"
+
+audit: $(READY)  ## is anything pinned known to be vulnerable (exit 1: yes; 2: could not be looked up)
+	@$(BIN)/python release/audit.py requirements.lock workers/requirements.lock
+
+sbom: $(READY)  ## write what is in each worker's image, CycloneDX: workers/*/sbom.cdx.json
+	@$(BIN)/python release/sbom.py
 
 docs: $(READY)  ## write the pages that are generated from the code
 	@$(BIN)/ondemand settings docs > docs/settings.md

@@ -52,7 +52,7 @@ CLOCK_READERS = {
 }
 """Modules that may read the time of day."""
 
-PRINTERS = ("src/ondemand/cli/", "workers/", "bench/", "tests/")
+PRINTERS = ("src/ondemand/cli/", "workers/", "bench/", "release/", "tests/")
 """Where people are talked to."""
 
 EVERYWHERE: tuple[Rule, ...] = (
