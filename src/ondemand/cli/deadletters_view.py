@@ -171,17 +171,18 @@ def shown_payload(content: bytes | None, *, payload: bool) -> str:
     if not payload:
         return f"{size}, not shown (--payload shows it)"
     head = content[:PAYLOAD_SHOWN_BYTES_MAX]
-    text = _readable(head)
+    text = _readable(head, and_also="\n\t")
     more = ", cut (--output FILE writes all of it)" if len(head) < len(content) else ""
     return f"{size}{more}: {f'hex {head.hex()}' if text is None else text}"
 
 
-def _readable(value: bytes) -> str | None:
+def _readable(value: bytes, *, and_also: str = "") -> str | None:
+    """*value* as text where it is printable UTF-8; None where it is not."""
     try:
         text = value.decode()
     except UnicodeDecodeError:
         return None
-    return text if all(char.isprintable() or char in "\n\t" for char in text) else None
+    return text if all(char.isprintable() or char in and_also for char in text) else None
 
 
 def _header_data(name: str, value: bytes | None) -> dict[str, str | None]:
