@@ -5,7 +5,7 @@
 ``redriven_record``     a dead letter as the request that it was, to be published again
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +31,7 @@ UNANSWERABLE = "unanswerable"
 """The reason for a record without a usable reply address; other reasons are reply statuses."""
 
 _DIGITS_MAX = 19
+_DIALECTS: Final[Mapping[bytes | None, Dialect]] = {each.encode(): each for each in Dialect}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,7 @@ def _correlation_id(fields: HeaderFields, dialect: Dialect | None) -> bytes | No
 
 
 def _dialect(fields: HeaderFields) -> Dialect | None:
-    found = _text(fields, DIALECT)
-    return Dialect(found) if found in set(Dialect) else None
+    return _DIALECTS.get(fields.get(DIALECT))
 
 
 def _text(fields: HeaderFields, name: str) -> str:
