@@ -23,6 +23,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from ondemand.contract.topics import WORKERS
 from ondemand.local import BrokerSecurity, Listener, LocalKafka
 from ondemand.settings import Security
 from ondemand.transport.kafka_security import librdkafka_options
@@ -59,14 +60,20 @@ def join(user: str, group: str) -> Right:
     return (user, ResourceType.GROUP, group, AclOperation.READ)
 
 
+def transact(user: str, prefix: str) -> Right:
+    """May write transactions under identifiers that begin so."""
+    return (user, ResourceType.TRANSACTIONAL_ID, f"{prefix}*", AclOperation.WRITE)
+
+
 WORKER_RIGHTS = (
     read("worker", REQUESTS),
     join("worker", GROUP),
     write("worker", SHOP),
     write("worker", DEAD_LETTERS),
+    write("worker", WORKERS),
 )
-SHOP_RIGHTS = (write("shop", REQUESTS), read("shop", SHOP))
-BANK_RIGHTS = (read("bank", BANK),)
+SHOP_RIGHTS = (write("shop", REQUESTS), read("shop", SHOP), read("shop", WORKERS))
+BANK_RIGHTS = (read("bank", BANK), read("bank", WORKERS))
 """The least that docs/security.md names; the bank asks no model for anything."""
 
 
@@ -133,10 +140,11 @@ class Secured:
 
 def _binding(right: Right, kind: Any = AclBinding) -> Any:
     user, resource, name, operation = right
+    prefix = name.endswith("*")
     return kind(
         resource,
-        name,
-        ResourcePatternType.LITERAL,
+        name.removesuffix("*"),
+        ResourcePatternType.PREFIXED if prefix else ResourcePatternType.LITERAL,
         f"User:{user}",
         "*",
         operation,
@@ -171,7 +179,8 @@ def secured_broker(folder: Path) -> Iterator[Secured]:
         )
         options = librdkafka_options(login, kafka.address)
         admin = AdminClient({**options, "bootstrap.servers": kafka.address})
-        topics = [NewTopic(name, 2) for name in (REQUESTS, DEAD_LETTERS, SHOP, BANK, BANK_REQUESTS)]
+        names = (REQUESTS, DEAD_LETTERS, SHOP, BANK, BANK_REQUESTS)
+        topics = [NewTopic(WORKERS, 1), *(NewTopic(name, 2) for name in names)]
         for future in admin.create_topics(topics, operation_timeout=ANSWER_SECONDS).values():
             future.result(ANSWER_SECONDS)
         secured = Secured(kafka, authority, issuer, folder, admin)

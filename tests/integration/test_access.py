@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from secured import (
     BANK,
     BANK_REQUESTS,
+    BOUND_SECONDS,
     DEAD_LETTERS,
     EXPIRED,
     FOREIGN,
@@ -30,12 +32,14 @@ from secured import (
     join,
     read,
     secured_broker,
+    transact,
     write,
 )
 
 from ondemand import PredictionClient
 from ondemand.client.request import prepare
 from ondemand.contract.headers import Dialect, ReplyAddress
+from ondemand.contract.topics import WORKERS
 from ondemand.errors import NotSentError, OndemandError, PredictionError
 from ondemand.runtime.scaffold import new_package
 from ondemand.settings import ClientSettings, Security
@@ -65,13 +69,20 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 
 @pytest.fixture(scope="module")
-def worker(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoggedInWorker]:
-    """A worker that has its least rights, and is ready."""
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A worker folder."""
     folder = tmp_path_factory.mktemp("worker")
     (folder / "model.onnx").write_bytes(ffnn((8, 4)))
-    package = new_package(folder / MODEL, name=MODEL, model=folder / "model.onnx").folder
+    return new_package(folder / MODEL, name=MODEL, model=folder / "model.onnx").folder
+
+
+@pytest.fixture(scope="module")
+def worker(secured: Secured, package: Path) -> Iterator[LoggedInWorker]:
+    """A worker that has its least rights, and is ready."""
     environ = environment(secured.login("worker"), secured.kafka.address)
-    process = LoggedInWorker(package, environ, folder / "log", "--set", "session_timeout_seconds=3")
+    process = LoggedInWorker(
+        package, environ, package.parent / "log", "--set", "session_timeout_seconds=3"
+    )
     try:
         yield process.wait_for("partitions.assigned")
     finally:
@@ -262,10 +273,19 @@ async def test_a_service_that_may_see_but_not_write_a_request_topic_cannot(
     try:
         async with shop(secured) as client:
             with pytest.raises(NotSentError, match="Authorization"):
-                await client.predict("bank", ROW)
+                await client.predict("bank", ROW, unserved="wait")
             assert await answered(client)
     finally:
         secured.withdraw(right)
+
+
+async def test_a_service_that_may_not_read_announcements_is_answered(
+    secured: Secured, worker: LoggedInWorker
+) -> None:
+    """They tell sooner that nobody serves a model; nothing else depends on them."""
+    with secured.without(read("shop", WORKERS)):
+        async with shop(secured) as client:
+            assert await answered(client)
 
 
 async def test_a_service_cannot_read_the_replies_of_another(secured: Secured) -> None:
@@ -310,6 +330,35 @@ async def test_a_worker_cannot_be_made_to_write_into_a_foreign_topic(
     eventually(lambda: end_of(secured, DEAD_LETTERS) > buried, "a dead letter")
     if target == BANK:
         assert end_of(secured, BANK) == before
+
+
+async def test_an_exactly_once_worker_needs_the_right_to_its_transactions(
+    secured: Secured, package: Path, tmp_path: Path
+) -> None:
+    """Without it the worker ends and says why; with it, it answers."""
+    group = "ondemand.bank"
+    words = [f"group={group}", f"request_topic={BANK_REQUESTS}", "guarantee=exactly-once"]
+    options = [word for each in words for word in ("--set", each)]
+    rights = (read("worker", BANK_REQUESTS), join("worker", group), write("shop", BANK_REQUESTS))
+    environ = environment(secured.login("worker"), secured.kafka.address)
+    secured.allow(*rights)
+    refused = LoggedInWorker(package, environ, tmp_path / "refused", *options)
+    try:
+        assert refused.process.wait(BOUND_SECONDS) != 0
+    finally:
+        refused.stop()
+    assert "authorization failed" in refused.said
+    assert "Traceback" not in refused.said
+    secured.allow(transact("worker", f"{group}."))
+    allowed = LoggedInWorker(package, environ, tmp_path / "allowed", *options)
+    try:
+        allowed.wait_for("partitions.assigned")
+        async with shop(secured) as client:
+            prediction = await client.predict("bank", ROW)
+            assert prediction["y"].shape == (1, 4)
+    finally:
+        allowed.stop()
+        secured.withdraw(*rights, transact("worker", f"{group}."))
 
 
 async def goes_wrong(client: PredictionClient) -> None:

@@ -35,6 +35,7 @@ from ondemand.contract.topics import (
 )
 from ondemand.errors import ConfigurationError
 from ondemand.local import LocalKafka
+from ondemand.settings import Settings, load
 from ondemand.transport.kafka_admin import KafkaAdmin
 
 IN_FLIGHT: Final = {"digits": 32, "filetype": 8}
@@ -135,7 +136,8 @@ def _create_topics(address: str, models: Iterable[str]) -> None:
     needed = {reply_topic(SERVICE)}
     needed |= {of(model) for model in models for of in (request_topic, dead_letter_topic)}
     declared = declared_topics(TOPICS_FILE, models=list(models), services=[SERVICE])
-    admin = KafkaAdmin(kafka=address)
+    settings = load(Settings, overrides={"kafka": address}).settings
+    admin = KafkaAdmin(kafka=address, options=settings.kafka_options, security=settings)
     for change in plan([topic for topic in declared if topic.name in needed], admin.describe()):
         if change.kind is ChangeKind.CREATE:
             admin.apply(change)

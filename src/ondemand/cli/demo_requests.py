@@ -13,7 +13,7 @@ from ondemand.cli.demo_work import Measured
 from ondemand.cli.demo_workers import DemoWorkers
 from ondemand.client import Outcome, PredictionClient
 from ondemand.errors import ConfigurationError, DeadlineExceededError, OutcomeUnknownError
-from ondemand.settings import ClientSettings
+from ondemand.settings import ClientSettings, load
 
 SERVICE: Final = "demo"
 READY_SECONDS: Final = 60.0
@@ -42,7 +42,8 @@ class Requests:
 
         Raises ``ConfigurationError`` where a worker does not start or ends by itself.
         """
-        settings = ClientSettings(kafka=address, service=SERVICE, timeout_seconds=REPLY_SECONDS)
+        given = {"kafka": address, "service": SERVICE, "timeout_seconds": REPLY_SECONDS}
+        settings = load(ClientSettings, overrides=given).settings
         async with PredictionClient(settings=settings) as client:
             for model, make in inputs.items():
                 await self._until_ready(client, model, make)
