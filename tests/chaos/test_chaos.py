@@ -1,0 +1,77 @@
+"""``make chaos`` in short: every kind of blow, fewer of each, on three real brokers.
+
+Both guarantees run at the same time on one cluster, so that its brokers are hurt under both; then
+two of the negative controls do. The seed is fixed, so that the same plan runs each time.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+
+import pytest
+from chaos import report
+from chaos.check import judge
+from chaos.controls import CONTROLS, rehearse
+from chaos.drive import AT_LEAST_ONCE, EXACTLY_ONCE, Script, Stage, perform
+from chaos.model import write_worker
+from chaos.plan import BROKERS, SHORT_KILL, SHORT_ROLL, Act, draw
+from chaos.report import Result
+
+from ondemand.local import LocalKafka
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+
+SEED = 20
+SCALES = {AT_LEAST_ONCE: SHORT_ROLL, EXACTLY_ONCE: SHORT_KILL}
+SHORT_CONTROLS = ("commit-before-settle", "no-correlation-id")
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory) -> Iterator[Stage]:
+    """Three brokers of this module's own, and the worker folder."""
+    folder = tmp_path_factory.mktemp("chaos")
+    with LocalKafka(brokers=BROKERS) as kafka:
+        yield Stage(kafka, write_worker(folder / "worker"), folder)
+
+
+@pytest.fixture(scope="module")
+def results(stage) -> dict[str, Result]:
+    """Both guarantees' runs, judged."""
+
+    def run(guarantee: str) -> Result:
+        plan = draw(SEED, SCALES[guarantee])
+        script = Script(f"chaos-{guarantee}", plan, guarantee, drain_seconds=60.0)
+        evidence = perform(stage, script, lambda _: None)
+        return Result(guarantee, "pytest tests/chaos", plan, evidence, judge(evidence, guarantee))
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(SCALES, pool.map(run, SCALES), strict=True))
+
+
+@pytest.mark.parametrize("guarantee", SCALES)
+def test_nothing_is_lost_whatever_is_killed(results, guarantee):
+    """Every promise of docs/reliability.md, read from the topics after every kind of blow."""
+    result = results[guarantee]
+    assert result.verdict.findings == (), report.markdown(result)
+
+
+def test_every_kind_of_blow_was_struck(results):
+    """A run in which nothing happened would prove nothing."""
+    done = chain.from_iterable(result.evidence.done for result in results.values())
+    assert {each.act for each in done} == set(Act)
+    for result in results.values():
+        assert len(result.evidence.done) == len(result.plan.faults)
+        assert result.evidence.callers["answered"] > 0
+        assert len(result.evidence.sightings) > len(result.evidence.ends)
+    assert sum(result.evidence.evictions for result in results.values()) > 0
+    assert results[AT_LEAST_ONCE].verdict.repeats > 0
+
+
+def test_broken_workers_are_caught(stage):
+    """A checker that passes a worker which commits too early, or answers nobody, is broken."""
+    with ThreadPoolExecutor() as pool:
+        rehearsals = list(
+            pool.map(lambda name: rehearse(stage, name, SEED, lambda _: None), SHORT_CONTROLS)
+        )
+    assert [each.control for each in rehearsals if not each.caught] == []
+    assert set(SHORT_CONTROLS) < set(CONTROLS)
