@@ -242,9 +242,9 @@ class ClientSettings(Settings):
     )
     unserved: Literal["fail", "wait"] = Field(
         default="fail",
-        description="What becomes of a request to a model that no worker has announced itself for: "
-        "`fail` refuses it within half a second, unsent; `wait` sends it, and whoever starts within "
-        "its timeout answers it. Choose `wait` where one worker alone is restarted now and then, "
+        description="What becomes of a request to a model that no worker has announced itself for. "
+        "`fail`: refused within half a second, unsent. `wait`: sent, and answered by who starts "
+        "within its timeout. Choose `wait` where one worker alone is restarted now and then, "
         "or where workers do not announce themselves.",
     )
     pending_max: int = Field(
