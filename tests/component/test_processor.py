@@ -269,13 +269,14 @@ def test_a_deaf_partition_ends_the_process():
     kafka = broker()
     ask(kafka, "r")
     transport = Deaf(kafka.worker(group="ondemand.m"))
-    settings = {"model_timeout_seconds": 0.5, "stuck_seconds": 2.0}
-    with (
-        pytest.raises(StuckError, match="partition 0 has 1 records waiting"),
-        processing(transport, **settings) as processor,
-    ):
-        eventually(lambda: processor.standing_still, "readiness says so first")
-        eventually(lambda: processor.stopping, "the process leaves")
+
+    def serve_until_it_leaves():
+        with processing(transport, model_timeout_seconds=0.5, stuck_seconds=2.0) as processor:
+            eventually(lambda: processor.standing_still, "readiness says so first")
+            eventually(lambda: processor.stopping, "the process leaves")
+
+    with pytest.raises(StuckError, match="partition 0 has 1 records waiting"):
+        serve_until_it_leaves()
 
 
 def test_a_missing_request_topic_refuses_to_start():

@@ -42,4 +42,4 @@ def ffnn(axes: Sequence[int] = FFNN_AXES, *, seed: int = 0) -> bytes:
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
