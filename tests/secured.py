@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from certificates import Authority, TokenIssuer
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -23,13 +24,16 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from ondemand import PredictionClient
 from ondemand.contract.topics import WORKERS
 from ondemand.local import BrokerSecurity, Listener, LocalKafka
-from ondemand.settings import Security
+from ondemand.settings import ClientSettings, Security
 from ondemand.transport.kafka_security import librdkafka_options
+from ondemand.transport.kafka_worker_config import log
 
 BOUND_SECONDS = 60.0
 ANSWER_SECONDS = 30.0
+CONNECT_SECONDS = 10.0
 
 PASSWORDS = {name: f"pw-{name}-4711" for name in ("admin", "worker", "shop", "bank")}
 
@@ -178,7 +182,7 @@ def secured_broker(folder: Path) -> Iterator[Secured]:
             sasl_password=PASSWORDS["admin"],
         )
         options = librdkafka_options(login, kafka.address)
-        admin = AdminClient({**options, "bootstrap.servers": kafka.address})
+        admin = AdminClient({**options, "bootstrap.servers": kafka.address}, logger=log)
         names = (REQUESTS, DEAD_LETTERS, SHOP, BANK, BANK_REQUESTS)
         topics = [NewTopic(WORKERS, 1), *(NewTopic(name, 2) for name in names)]
         for future in admin.create_topics(topics, operation_timeout=ANSWER_SECONDS).values():
@@ -186,6 +190,41 @@ def secured_broker(folder: Path) -> Iterator[Secured]:
         secured = Secured(kafka, authority, issuer, folder, admin)
         secured.allow(*WORKER_RIGHTS, *SHOP_RIGHTS, *BANK_RIGHTS)
         yield secured
+
+
+def settings(secured: Secured, security: Security | None = None, **given: object) -> ClientSettings:
+    """The shop's, unless others are given."""
+    kafka = given.pop("kafka", secured.kafka.address)
+    return ClientSettings(
+        **{
+            **dict(security or secured.login("shop")),
+            "kafka": kafka,
+            "service": "shop",
+            "timeout_seconds": 20.0,
+            "connect_timeout_seconds": CONNECT_SECONDS,
+            **given,
+        }
+    )
+
+
+@asynccontextmanager
+async def shop(secured: Secured, **given: object) -> AsyncIterator[PredictionClient]:
+    """The shop's client."""
+    async with PredictionClient(settings=settings(secured, **given)) as client:
+        yield client
+
+
+def end_of(secured: Secured, topic: str) -> int:
+    """How many records were ever written to *topic*."""
+    options = librdkafka_options(secured.login("admin"), secured.kafka.address)
+    consumer = Consumer(
+        {**options, "bootstrap.servers": secured.kafka.address, "group.id": "counts"}
+    )
+    try:
+        ends = [consumer.get_watermark_offsets(TopicPartition(topic, each)) for each in range(2)]
+    finally:
+        consumer.close()
+    return sum(high for _, high in ends)
 
 
 def environment(security: Security, kafka: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from ondemand.settings.secret_files import check_private
 from ondemand.transport.kafka_security import read_token
 
 MINUTE_MS: Final = 60_000
-CLOSE_SECONDS: Final = 0.3
+CLOSE_SECONDS: Final = 1.0
 _USE: Final = "use the setting `{}`"
 
 PROTECTED_AIOKAFKA: Final[Mapping[str, str]] = {
@@ -70,6 +70,7 @@ async def why_refused(kafka: str, client_id: str, security: Mapping[str, Any]) -
 
 async def _said_by(host: str, port: int, client_id: str, security: Mapping[str, Any]) -> str:
     connection = AIOKafkaConnection(host, port, client_id=client_id, **security)
+    made = True
     try:
         await connection.connect()
         known = await connection.send(MetadataRequest([], allow_auto_topic_creation=False))
@@ -78,9 +79,13 @@ async def _said_by(host: str, port: int, client_id: str, security: Mapping[str, 
         identity = await connection.send(
             InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=MINUTE_MS)
         )
+    except OSError:
+        made = False  # then nobody tells of its end
+        raise
     finally:
-        # TLS says goodbye first; where it was never spoken, nobody tells of the end.
-        await asyncio.wait({connection.close()}, timeout=CLOSE_SECONDS)
+        closed = connection.close()
+        if made:  # TLS says goodbye first
+            await asyncio.wait({closed}, timeout=CLOSE_SECONDS)
     refusal = for_code(identity.error_code)
     return "" if refusal is NoError else f"{refusal.__name__}: this login may not write any topic"
 
