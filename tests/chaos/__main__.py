@@ -15,6 +15,7 @@ from pathlib import Path
 
 from chaos import plan, report
 from chaos.check import judge
+from chaos.cluster import PROPERTIES, Surgeon
 from chaos.controls import CONTROLS, rehearse
 from chaos.drive import AT_LEAST_ONCE, EXACTLY_ONCE, Script, Stage, perform
 from chaos.model import write_worker
@@ -36,8 +37,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _tell(f"seed {given.seed}: `{_command(given)}` repeats this plan")
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    with LocalKafka(brokers=BROKERS) as kafka:
-        stage = Stage(kafka, write_worker(folder / "worker"), folder)
+    with LocalKafka(brokers=BROKERS, properties=PROPERTIES) as kafka, Surgeon(kafka) as surgeon:
+        stage = Stage(kafka, surgeon, write_worker(folder / "worker"), folder)
         results = [_run(stage, guarantee, given) for guarantee in given.guarantee]
     if not all(result.good for result in results):
         _tell(f"not good: the workers' logs are in {folder}")

@@ -1,17 +1,28 @@
 """The three brokers of a run: topics with three copies, and brokers killed, restarted, rolled."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
 
 from chaos.plan import BROKERS
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from ondemand.local import LocalKafka
 
 HEALED_SECONDS = 60.0
 CREATE_SECONDS = 30.0
+ASK_SECONDS = 10.0
 POLL_SECONDS = 0.1
+
+
+PROPERTIES = {
+    # How often the transactions of those who died are looked for: 10 s by default, for as long
+    # nobody else gets their partitions.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+}
+"""What these brokers are told besides."""
 
 
 def create_topics(kafka: str, partitions: Mapping[str, int]) -> None:
@@ -24,35 +35,46 @@ def create_topics(kafka: str, partitions: Mapping[str, int]) -> None:
     admin = AdminClient({"bootstrap.servers": kafka})
     for created in admin.create_topics(topics, operation_timeout=CREATE_SECONDS).values():
         created.result()
-    wait_until_healed(kafka, partitions)
+    wait_until_healed(kafka, partitions.keys())
 
 
-def wait_until_healed(kafka: str, topics: Mapping[str, int] | Sequence[str]) -> None:
-    """Until every copy of every topic is in step. Raises ``TimeoutError``."""
+def wait_until_healed(kafka: str, topics: Collection[str] = ()) -> None:
+    """Until *topics* are there, and all copies of all topics are in step. Raises
+    ``TimeoutError``."""
     admin = AdminClient({"bootstrap.servers": kafka})
     deadline = time.monotonic() + HEALED_SECONDS
-    while not _healed(admin, list(topics)):
+    while not _healed(admin, topics):
         if time.monotonic() > deadline:
             raise TimeoutError(f"copies were not in step within {HEALED_SECONDS:g} s")
         time.sleep(POLL_SECONDS)
 
 
-def _healed(admin: AdminClient, topics: Sequence[str]) -> bool:
-    known = admin.list_topics(timeout=10).topics
-    return all(
-        name in known and all(len(each.isrs) == BROKERS for each in known[name].partitions.values())
-        for name in (*topics, *(name for name in known if name.startswith("__")))
+def _healed(admin: AdminClient, topics: Collection[str]) -> bool:
+    try:
+        known = admin.list_topics(timeout=ASK_SECONDS).topics
+    except KafkaException:
+        return False
+    return known.keys() >= set(topics) and all(
+        len(partition.isrs) == BROKERS
+        for topic in known.values()
+        for partition in topic.partitions.values()
     )
 
 
 class Surgeon:
     """Hurts brokers, one at a time: with three copies and two needed, a second one away would be an
-    outage, which is another test's. Works in a thread of its own."""
+    outage, which is another test's. One for a cluster; works in a thread of its own."""
 
-    def __init__(self, kafka: LocalKafka, topics: Sequence[str]) -> None:
+    def __init__(self, kafka: LocalKafka) -> None:
         self._kafka = kafka
-        self._topics = topics
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="surgeon")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # What was begun is ended; what was not begun is not done any more.
+        self._thread.shutdown(wait=True, cancel_futures=True)
 
     def kill(self, number: int, seconds: float) -> "Future[tuple[int, int]]":
         """SIGKILL, and a restart after *seconds*; begun and ended, in ms since the epoch."""
@@ -62,12 +84,8 @@ class Surgeon:
         """Stop in order and restart every broker in turn."""
         return self._thread.submit(self._timed, self._rolled)
 
-    def close(self) -> None:
-        """Wait until what was begun is over; nothing that was not begun is done any more."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
     def _timed(self, act: Callable[[], None]) -> tuple[int, int]:
-        wait_until_healed(self._kafka.address, self._topics)
+        wait_until_healed(self._kafka.address)
         begun_ms = time.time_ns() // 1_000_000
         act()
         return begun_ms, time.time_ns() // 1_000_000
@@ -79,6 +97,6 @@ class Surgeon:
 
     def _rolled(self) -> None:
         for number in range(1, BROKERS + 1):
-            wait_until_healed(self._kafka.address, self._topics)
+            wait_until_healed(self._kafka.address)
             self._kafka.stop_broker(number)
             self._kafka.restart(number)

@@ -41,9 +41,11 @@ SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where runs take place: a running cluster, the worker folder, and a folder for logs."""
+    """Where runs take place, also several at once: a running cluster and who hurts it, the worker
+    folder, and a folder for logs."""
 
     kafka: LocalKafka
+    surgeon: Surgeon
     worker: Path
     logs: Path
 
@@ -79,8 +81,7 @@ def perform(stage: Stage, script: Script, say: Callable[[str], None]) -> Evidenc
     about progress.
     """
     names = Names(script.run)
-    partitions = names.partitions(REQUEST_PARTITIONS)
-    create_topics(stage.kafka.address, partitions)
+    create_topics(stage.kafka.address, names.partitions(REQUEST_PARTITIONS))
     with _cast(stage, script, names) as cast:
         _begin(cast, script)
         say("workers have joined")
@@ -109,7 +110,7 @@ def _cast(stage: Stage, script: Script, names: Names) -> Iterator[_Cast]:
     asks = load.draw(script.plan.seed, scale.requests)
     cast = _Cast(
         fleet=Fleet(command, logs),
-        surgeon=Surgeon(stage.kafka, list(names.partitions(REQUEST_PARTITIONS))),
+        surgeon=stage.surgeon,
         raw=RawProducer(kafka, names, asks, scale.rate_per_second),
         visitors=Visitors(kafka, names),
         lookout=Lookout(kafka, names.group, names.requests, REQUEST_PARTITIONS),
@@ -117,7 +118,7 @@ def _cast(stage: Stage, script: Script, names: Names) -> Iterator[_Cast]:
     with ExitStack() as stack:
         stack.callback(cast.lookout.stop)
         stack.callback(cast.fleet.abandon)
-        stack.callback(cast.surgeon.close)
+        stack.callback(_call_off, cast.operations)
         stack.callback(cast.visitors.stop)
         stack.callback(cast.raw.stop)
         yield cast
@@ -192,6 +193,13 @@ def _wake(cast: _Cast, fault: Fault, begun_ms: int) -> None:
     cast.done.append(Done(fault.act, fault.target, begun_ms, now_ms))
 
 
+def _call_off(operations: list[tuple[Fault, "Future[tuple[int, int]]"]]) -> None:
+    """Brokers are not hurt any more after this; what has begun is brought to its end."""
+    for _, operation in operations:
+        if not operation.cancel():
+            operation.exception()
+
+
 def _end(cast: _Cast, stage: Stage, script: Script, say: Callable[[str], None]) -> None:
     """No new requests; brokers whole; then the workers finish, within a bound, and leave."""
     cast.raw.stop()
@@ -200,7 +208,7 @@ def _end(cast: _Cast, stage: Stage, script: Script, say: Callable[[str], None]) 
     for fault, operation in cast.operations:
         begun_ms, ended_ms = operation.result()
         cast.done.append(Done(fault.act, fault.target, begun_ms, ended_ms))
-    wait_until_healed(stage.kafka.address, Names(script.run).partitions(REQUEST_PARTITIONS))
+    wait_until_healed(stage.kafka.address)
     say("brokers are whole")
     deadline = time.monotonic() + script.drain_seconds
     while time.monotonic() < deadline and not _finished(cast.lookout):

@@ -1,5 +1,6 @@
 """The workers of a run: one process for each slot, started again when it ends unasked."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -42,7 +43,11 @@ class Fleet:
         log = self.logs / f"worker-{slot}-{self._started}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONFAULTHANDLER": "1"},
             )
         self._slots[slot] = _Slot(process)
 
@@ -122,9 +127,9 @@ class Fleet:
         if process.poll() is None and now < deadline:
             return False
         if process.poll() is None:
-            process.kill()
+            process.send_signal(signal.SIGABRT)  # so that its log shows where its threads are
             process.wait()
-            self.exits["asked to leave, killed at the time limit"] += 1
+            self.exits["asked to leave, aborted at the time limit"] += 1
         else:
             self.exits[f"asked to leave, {_status(process.returncode)}"] += 1
         return True

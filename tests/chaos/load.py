@@ -71,7 +71,7 @@ class Ask:
 
 def draw(seed: int, count: int) -> Sequence[Ask]:
     """*count* requests; the same seed gives the same ones."""
-    rng = random.Random(f"load {seed}")  # noqa: S311 - to be replayed, not to be secret
+    rng = random.Random(f"load {seed}")
     kinds = rng.choices(
         [Kind.PLAIN, *(kind for kind, _ in ODDS)],
         [1 - sum(odds for _, odds in ODDS), *(odds for _, odds in ODDS)],

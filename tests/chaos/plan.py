@@ -124,7 +124,7 @@ class Plan:
 
 def draw(seed: int, scale: Scale) -> Plan:
     """The plan for *seed*; the same seed and scale give the same plan."""
-    rng = random.Random(f"plan {seed}")  # noqa: S311 - to be replayed, not to be secret
+    rng = random.Random(f"plan {seed}")
     faults = [*_worker_faults(rng, scale), *_broker_faults(rng, scale), *_visits(rng, scale)]
     return Plan(seed, scale, tuple(sorted(faults, key=lambda fault: fault.at_seconds)))
 

@@ -11,6 +11,7 @@ from itertools import chain
 import pytest
 from chaos import report
 from chaos.check import judge
+from chaos.cluster import PROPERTIES, Surgeon
 from chaos.controls import CONTROLS, rehearse
 from chaos.drive import AT_LEAST_ONCE, EXACTLY_ONCE, Script, Stage, perform
 from chaos.model import write_worker
@@ -30,8 +31,8 @@ SHORT_CONTROLS = ("commit-before-settle", "no-correlation-id")
 def stage(tmp_path_factory) -> Iterator[Stage]:
     """Three brokers of this module's own, and the worker folder."""
     folder = tmp_path_factory.mktemp("chaos")
-    with LocalKafka(brokers=BROKERS) as kafka:
-        yield Stage(kafka, write_worker(folder / "worker"), folder)
+    with LocalKafka(brokers=BROKERS, properties=PROPERTIES) as kafka, Surgeon(kafka) as surgeon:
+        yield Stage(kafka, surgeon, write_worker(folder / "worker"), folder)
 
 
 @pytest.fixture(scope="module")
