@@ -120,7 +120,8 @@ def run(
     configure_logging(settings.log_format, settings.log_level)
     package = load_package(folder, threads=settings.model_threads)
     try:
-        run_worker(package.model, settings)
+        inputs = tuple(entry.announced for entry in package.manifest.inputs)
+        run_worker(package.model, settings, inputs=inputs)
     finally:
         package.model.close()
 

@@ -7,8 +7,7 @@ import re
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -45,7 +44,6 @@ _HOST_LENGTH_MAX: Final = 64
 class Announced(Protocol):
     """What is told of a processor."""
 
-    joined: bool
     answered: int
 
     @property
@@ -85,7 +83,8 @@ class Announcer:
         return f"<Announcer [{self._me.model}/{self._me.instance} | {state}]>"
 
     def start(self) -> None:
-        """Begin; what is told first is told once the worker has joined its group."""
+        """Begin, before the worker has partitions: who takes over from one that crashed gets them
+        only after the session timeout, and is there already."""
         self._thread.start()
 
     def close(self) -> None:
@@ -97,8 +96,6 @@ class Announcer:
     def turn(self) -> None:
         """Say what is to be said now. Waits for the broker, at most for some seconds."""
         now = self._clock()
-        if not self._worker.joined:
-            return
         partitions = tuple(sorted(each.index for each in self._worker.partitions))
         changed = partitions != self._told and not self._trouble
         if not changed and now < self._due_at:
@@ -127,8 +124,7 @@ class Announcer:
             self._say_trouble(str(error))
 
     def _run(self) -> None:
-        with suppress(TransportError):
-            self._writer.partition_count(WORKERS)  # connects while the worker joins its group
+        self.turn()
         while not self._leaving.wait(TICK_SECONDS):
             self.turn()
         self.leave()
@@ -154,9 +150,15 @@ class Announcer:
 
 
 def introduction(
-    model: Model, settings: WorkerSettings, *, topic: str, now_ms: int
+    model: Model,
+    settings: WorkerSettings,
+    inputs: Sequence[AnnouncedTensor] = (),
+    *,
+    topic: str,
+    now_ms: int,
 ) -> Announcement:
-    """What a worker process that starts now says of itself. *topic*: the requests that it reads."""
+    """What a worker process that starts now says of itself. *topic*: the requests that it reads;
+    *inputs*: instead of the signature's."""
     signature = model.signature
     return Announcement(
         model=model.name,
@@ -164,7 +166,7 @@ def introduction(
         instance=_instance(),
         topic=topic,
         guarantee=settings.guarantee,
-        inputs=tuple(map(_announced, signature.inputs)),
+        inputs=tuple(inputs) or tuple(map(_announced, signature.inputs)),
         outputs=tuple(map(_announced, signature.outputs)),
         batch_rows_max=settings.batch_rows_max if signature.batched else 1,
         interval_seconds=settings.announce_seconds,

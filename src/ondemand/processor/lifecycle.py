@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from ondemand.contract.announcement import AnnouncedTensor
 from ondemand.contract.headers import Dialect
 from ondemand.contract.reply import Served
 from ondemand.contract.topics import (
@@ -59,9 +60,12 @@ class Names:
         )
 
 
-def run_worker(model: Model, settings: WorkerSettings) -> None:
+def run_worker(
+    model: Model, settings: WorkerSettings, *, inputs: Sequence[AnnouncedTensor] = ()
+) -> None:
     """Serve *model* until a signal; owns the process's SIGTERM and SIGINT meanwhile.
 
+    *inputs*: what it takes, in more words than its signature has, for those who ask.
     Raises ``ConfigurationError`` where the broker, a topic or the port is not as it has to be.
     """
     names = Names.of(model, settings)
@@ -87,7 +91,7 @@ def run_worker(model: Model, settings: WorkerSettings) -> None:
         group=names.group,
         kafka=settings.kafka,
     )
-    announcer = _make_announcer(processor, model, settings, log=reporter.log)
+    announcer = _make_announcer(processor, model, settings, inputs, log=reporter.log)
     health = _serve_health(processor, settings, reporter)
     announcer.start()
     try:
@@ -178,12 +182,17 @@ def _make_delivery(
 
 
 def _make_announcer(
-    processor: Processor, model: Model, settings: WorkerSettings, *, log: EventLog
+    processor: Processor,
+    model: Model,
+    settings: WorkerSettings,
+    inputs: Sequence[AnnouncedTensor],
+    *,
+    log: EventLog,
 ) -> Announcer:
     """Tells clients of this worker, by a producer of its own: whatever the guarantee is."""
     topic = Names.of(model, settings).request_topic
     return Announcer(
-        introduction(model, settings, topic=topic, now_ms=_now_ms()),
+        introduction(model, settings, inputs, topic=topic, now_ms=_now_ms()),
         processor,
         KafkaRecordWriter(
             kafka=settings.kafka,

@@ -17,7 +17,7 @@ class Worker:
     """What the announcer looks at."""
 
     def __init__(self):
-        self.joined, self.answered, self.partitions = True, 0, [Partition("m.requests", 1)]
+        self.answered, self.partitions = 0, [Partition("m.requests", 1)]
 
 
 class Writer:
@@ -75,14 +75,14 @@ def bench():
     return Bench()
 
 
-def test_a_worker_is_announced_once_it_has_joined(bench):
-    """Before, it answers nobody; then all is told that clients need."""
-    bench.worker.joined = False
+def test_a_worker_is_announced_as_soon_as_it_is_there(bench):
+    """All is told that clients need; that no partition is assigned yet keeps nobody silent."""
+    bench.worker.partitions = []
     bench.turn()
-    assert bench.writer.written == []
-    bench.worker.joined = True
+    bench.worker.partitions = [Partition("m.requests", 1)]
     bench.turn()
-    (told,) = bench.writer.written
+    waiting, told = bench.writer.written
+    assert waiting.partitions == ()
     assert (told.model, told.topic, told.since_ms) == ("m", "m.requests", 7)
     assert (told.partitions, told.sent_ms, told.guarantee) == ((1,), 100_000, "at-least-once")
     assert [tensor.name for tensor in told.inputs] == ["x"]
