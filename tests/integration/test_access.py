@@ -40,7 +40,6 @@ from secured import (
 from ondemand import PredictionClient
 from ondemand.client.request import prepare
 from ondemand.contract.headers import Dialect, ReplyAddress
-from ondemand.contract.topics import WORKERS
 from ondemand.errors import NotSentError, OndemandError, PredictionError
 from ondemand.runtime.scaffold import new_package
 from ondemand.settings import Security
@@ -83,7 +82,7 @@ def worker(secured: Secured, package: Path) -> Iterator[LoggedInWorker]:
         package, environ, package.parent / "log", "--set", "session_timeout_seconds=3"
     )
     try:
-        yield process.wait_for("worker.announced").wait_for("partitions.assigned")
+        yield process.wait_for("partitions.assigned")
     finally:
         process.stop()
 
@@ -261,19 +260,10 @@ async def test_a_service_that_may_see_but_not_write_a_request_topic_cannot(
     try:
         async with shop(secured) as client:
             with pytest.raises(NotSentError, match="Authorization"):
-                await client.predict("bank", ROW, unserved="wait")
+                await client.predict("bank", ROW)
             assert await answered(client)
     finally:
         secured.withdraw(right)
-
-
-async def test_a_service_that_may_not_read_announcements_is_answered(
-    secured: Secured, worker: LoggedInWorker
-) -> None:
-    """They tell sooner that nobody serves a model; nothing else depends on them."""
-    with secured.without(read("shop", WORKERS)):
-        async with shop(secured) as client:
-            assert await answered(client)
 
 
 async def test_a_service_cannot_read_the_replies_of_another(secured: Secured) -> None:
@@ -329,7 +319,7 @@ async def test_an_exactly_once_worker_needs_the_right_to_its_transactions(
     try:
         allowed.wait_for("partitions.assigned")
         async with shop(secured) as client:
-            prediction = await client.predict("bank", ROW, unserved="wait")
+            prediction = await client.predict("bank", ROW)
             assert prediction["y"].shape == (1, 4)
     finally:
         allowed.stop()

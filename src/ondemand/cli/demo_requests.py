@@ -42,12 +42,7 @@ class Requests:
 
         Raises ``ConfigurationError`` where a worker does not start or ends by itself.
         """
-        given = {
-            "kafka": address,
-            "service": SERVICE,
-            "timeout_seconds": REPLY_SECONDS,
-            "unserved": "wait",  # the workers are starting
-        }
+        given = {"kafka": address, "service": SERVICE, "timeout_seconds": REPLY_SECONDS}
         settings = load(ClientSettings, overrides=given).settings
         async with PredictionClient(settings=settings) as client:
             for model, make in inputs.items():

@@ -120,8 +120,7 @@ def run(
     configure_logging(settings.log_format, settings.log_level)
     package = load_package(folder, threads=settings.model_threads)
     try:
-        inputs = tuple(entry.announced for entry in package.manifest.inputs)
-        run_worker(package.model, settings, inputs=inputs)
+        run_worker(package.model, settings)
     finally:
         package.model.close()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -21,9 +21,6 @@ from ondemand.errors import (
     RequestError,
     Status,
 )
-
-UNKNOWN: Final = "is a worker running, and does it keep up?"
-"""What can be said of who could have answered where workers do not announce themselves."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,17 +110,14 @@ class ClientStats:
     pending: int = 0
 
 
-def read_arrival(
-    arrival: Arrival, exchange: Exchange, now: float, *, account: str = UNKNOWN
-) -> Prediction:
-    """The prediction in *arrival*, which came at *now* of the exchange's clock. *account*: who
-    could have answered, for the message where nobody did.
+def read_arrival(arrival: Arrival, exchange: Exchange, now: float) -> Prediction:
+    """The prediction in *arrival*, which came at *now* of the exchange's clock.
 
     Raises ``PredictionError``: ``NotSentError``, ``OutcomeUnknownError`` or the class of the
     reply's status.
     """
     if isinstance(arrival, NoReply):
-        raise _no_reply_error(arrival, exchange, account) from arrival.error
+        raise _no_reply_error(arrival, exchange) from arrival.error
     reply = parse_reply(arrival)
     if reply.status is not Status.OK:
         raise REFUSALS[reply.status](
@@ -145,7 +139,7 @@ def read_arrival(
     )
 
 
-def _no_reply_error(no_reply: NoReply, exchange: Exchange, account: str) -> PredictionError:
+def _no_reply_error(no_reply: NoReply, exchange: Exchange) -> PredictionError:
     """The error that says which of the two a caller has: not sent, or outcome unknown."""
     model, topic, correlation_id = exchange.model, exchange.topic, exchange.correlation_id
     match no_reply.cause:
@@ -164,7 +158,7 @@ def _no_reply_error(no_reply: NoReply, exchange: Exchange, account: str) -> Pred
         case Cause.NOT_ANSWERED:
             message = (
                 f"no reply from {model!r} within {exchange.timeout_seconds} s: the request is in "
-                f"{topic}; {account} "
+                f"{topic}; is a worker running, and does it keep up? "
                 f"(correlation ID {printable(correlation_id)})"
             )
         case Cause.NOT_READ:

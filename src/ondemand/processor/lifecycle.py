@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
-from ondemand.contract.announcement import AnnouncedTensor
 from ondemand.contract.headers import Dialect
 from ondemand.contract.reply import Served
 from ondemand.contract.topics import (
@@ -16,7 +15,6 @@ from ondemand.contract.topics import (
     request_topic,
     worker_group,
 )
-from ondemand.processor.announcer import Announcer, introduction
 from ondemand.processor.at_least_once import AtLeastOnce
 from ondemand.processor.cost import CostModel
 from ondemand.processor.decode import Policy
@@ -36,7 +34,6 @@ from ondemand.telemetry.metrics import WorkerMetrics
 from ondemand.transport.base import PublishingTransport, TransactionalTransport
 from ondemand.transport.kafka_worker import KafkaWorkerTransport
 from ondemand.transport.kafka_worker_exactly_once import KafkaExactlyOnceTransport
-from ondemand.transport.kafka_worker_writer import KafkaRecordWriter
 
 LIVE_SECONDS = 30.0
 """How long the intake thread may take for one turn before the process counts as stuck."""
@@ -60,12 +57,9 @@ class Names:
         )
 
 
-def run_worker(
-    model: Model, settings: WorkerSettings, *, inputs: Sequence[AnnouncedTensor] = ()
-) -> None:
+def run_worker(model: Model, settings: WorkerSettings) -> None:
     """Serve *model* until a signal; owns the process's SIGTERM and SIGINT meanwhile.
 
-    *inputs*: what it takes, in more words than its signature has, for those who ask.
     Raises ``ConfigurationError`` where the broker, a topic or the port is not as it has to be.
     """
     names = Names.of(model, settings)
@@ -91,9 +85,7 @@ def run_worker(
         group=names.group,
         kafka=settings.kafka,
     )
-    announcer = _make_announcer(processor, model, settings, inputs, log=reporter.log)
     health = _serve_health(processor, settings, reporter)
-    announcer.start()
     try:
         with _Signals(processor, settings, reporter.log):
             processor.run()
@@ -101,7 +93,6 @@ def run_worker(
         reporter.log.error(Event.WORKER_FAILED, message=str(error) or type(error).__name__)
         raise
     finally:
-        announcer.close()
         if health is not None:
             health.close()
     reporter.log.info(
@@ -178,31 +169,6 @@ def _make_delivery(
         clock=clock,
         now_ms=now_ms,
         reporter=reporter,
-    )
-
-
-def _make_announcer(
-    processor: Processor,
-    model: Model,
-    settings: WorkerSettings,
-    inputs: Sequence[AnnouncedTensor],
-    *,
-    log: EventLog,
-) -> Announcer:
-    """Tells clients of this worker, by a producer of its own: whatever the guarantee is."""
-    topic = Names.of(model, settings).request_topic
-    return Announcer(
-        introduction(model, settings, inputs, topic=topic, now_ms=_now_ms()),
-        processor,
-        KafkaRecordWriter(
-            kafka=settings.kafka,
-            options=settings.kafka_options,
-            client_id=f"ondemand-{model.name}-announcer",
-            security=settings,
-        ),
-        log=log,
-        clock=time.monotonic,
-        now_ms=_now_ms,
     )
 
 

@@ -88,10 +88,9 @@ class WorkerSettings(Settings):
     guarantee: Literal["at-least-once", "exactly-once"] = Field(
         default="at-least-once",
         description="`at-least-once`: after a crash an answer may be repeated; clients deliver the "
-        "first. `exactly-once`: replies and offsets move in one transaction, so that whoever reads "
-        "committed sees one answer to each request; a round trip takes some milliseconds longer, "
-        "and a worker that dies within a transaction holds up readers behind it for about "
-        "`session_timeout_seconds`. All workers of a group need the same.",
+        "first. `exactly-once` is an experiment, not a promise: replies and offsets move in one "
+        "transaction, but where partitions change hands a partition may be read again from its "
+        "start, and its requests be answered again (docs/decisions/0009).",
     )
     reply_topics: tuple[str, ...] = Field(
         default=("*.replies",),
@@ -193,13 +192,6 @@ class WorkerSettings(Settings):
         le=256,
         description="ONNX Runtime's threads in one run; by default the container's CPU quota.",
     )
-    announce_seconds: float = Field(
-        default=5.0,
-        gt=0,
-        le=limits.ANNOUNCE_SECONDS_MAX,
-        description="How often the worker says on `ondemand.workers` that it is there. Clients "
-        "count it as gone after three times this silence. Without that topic nothing is said.",
-    )
     http: str = Field(
         default="127.0.0.1:9464",
         pattern=r"^([^\s]*:\d+|off)$",
@@ -239,13 +231,6 @@ class ClientSettings(Settings):
     )
     send_timeout_seconds: PositiveSeconds = Field(
         default=10.0, description="How long a send may take until it counts as not sent."
-    )
-    unserved: Literal["fail", "wait"] = Field(
-        default="fail",
-        description="What becomes of a request to a model that no worker has announced itself for. "
-        "`fail`: refused within half a second, unsent. `wait`: sent, and answered by who starts "
-        "within its timeout. Choose `wait` where one worker alone is restarted now and then, "
-        "or where workers do not announce themselves.",
     )
     pending_max: int = Field(
         default=limits.PENDING_MAX,

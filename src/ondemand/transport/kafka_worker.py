@@ -48,7 +48,7 @@ class KafkaWorkerTransport(KafkaSource):
             session_timeout_seconds=session_timeout_seconds,
             news=news,
             handle=self._producer.handle,
-            more={"on_commit": self._offsets.on_commit},
+            callbacks={"on_commit": self._offsets.on_commit},
         )
 
     def fetch(self, records_max: int, timeout_seconds: float) -> Sequence[Record]:

@@ -2,18 +2,17 @@
 
 import threading
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
 
-from ondemand.contract.record import OutgoingRecord, Partition, Record
+from ondemand.contract.record import OutgoingRecord, Partition
 from ondemand.settings import Security
 from ondemand.transport.base import Positions, TransactionAbortedError
 from ondemand.transport.kafka_worker_config import KafkaAddress
 from ondemand.transport.kafka_worker_errors import News
 from ondemand.transport.kafka_worker_source import KafkaSource
-from ondemand.transport.kafka_worker_starts import Starts
 from ondemand.transport.kafka_worker_transaction import TransactionalProducer
 
 
@@ -47,17 +46,15 @@ class KafkaExactlyOnceTransport(KafkaSource):
             kafka, client_id, connect_timeout_seconds, options or {}, security or Security()
         )
         news = News()
-        self.transactional_id = f"{group}.{uuid.uuid4().hex}"
         self._producer = TransactionalProducer(
             address,
             news,
-            transactional_id=self.transactional_id,
+            transactional_id=f"{group}.{uuid.uuid4().hex}",
             # Who is silent for so long has lost its partitions: its transaction need not last.
             timeout_seconds=session_timeout_seconds,
         )
         self._closing = threading.Lock()
         self._membership: _Membership | None = None
-        self._paused: set[Partition] = set()
         super().__init__(
             address,
             group=group,
@@ -65,25 +62,7 @@ class KafkaExactlyOnceTransport(KafkaSource):
             news=news,
             handle=self._producer.handle,
         )
-        self._starts = Starts(self._consumer)
         self._nobody = self._consumer.consumer_group_metadata()
-
-    def fetch(self, records_max: int, timeout_seconds: float) -> Sequence[Record]:
-        """At most *records_max* records, waiting for a first one. Calls the listener."""
-        self._require_open()
-        if found := self._starts.found():
-            super().resume([each for each in found if each not in self._paused])
-        return super().fetch(records_max, timeout_seconds)
-
-    def pause(self, partitions: Collection[Partition]) -> None:
-        """Fetch nothing from these until ``resume``."""
-        self._paused |= set(partitions)
-        super().pause(partitions)
-
-    def resume(self, partitions: Collection[Partition]) -> None:
-        """Fetch from these again, as soon as it is known from where."""
-        self._paused -= set(partitions)
-        super().resume([each for each in partitions if not self._starts.unknown(each)])
 
     def transact(self, records: Sequence[OutgoingRecord], positions: Positions) -> None:
         """Write *records* and store *positions*, together or not at all. For any one thread."""
@@ -124,12 +103,6 @@ class KafkaExactlyOnceTransport(KafkaSource):
     def _serve(self) -> None:
         self._producer.serve()
 
-    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        del consumer  # the one that Starts was made with
-        self._paused.clear()
-        self._starts.assign(partitions)
-
     def _forget(self, partitions: frozenset[Partition]) -> None:
-        self._starts.forget(partitions)
         if self._membership is not None and partitions & self._membership.partitions:
             self._membership = None

@@ -26,7 +26,7 @@ class KafkaSource(ABC):
     """A ``WorkerTransport`` without its end: whoever extends it publishes, commits and closes.
 
     *handle* is the producer by which replies are sent: topics are looked up through it, so that
-    what is known of them is as fresh as what is sent by. *more* are options of the consumer.
+    what is known of them is as fresh as what is sent by. *callbacks* are more of the consumer's.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class KafkaSource(ABC):
         session_timeout_seconds: float,
         news: News,
         handle: Any,
-        more: Mapping[str, Any] | None = None,
+        callbacks: Mapping[str, Any] | None = None,
     ) -> None:
         self._address = address
         self._group = group
         self._news = news
         self._handle = handle
-        self._consumer = self._made_consumer(session_timeout_seconds, more or {})
+        self._consumer = self._made_consumer(session_timeout_seconds, callbacks or {})
         self._counts = PartitionCounts(handle, timeout_seconds=LOOK_UP_SECONDS)
         self._listener: RebalanceListener | None = None
         self._listener_error: BaseException | None = None
@@ -138,10 +138,12 @@ class KafkaSource(ABC):
                 lags[partition] = max(watermarks[1] - each.offset, 0)
         return lags
 
-    def _made_consumer(self, session_timeout_seconds: float, more: Mapping[str, Any]) -> Consumer:
+    def _made_consumer(
+        self, session_timeout_seconds: float, callbacks: Mapping[str, Any]
+    ) -> Consumer:
         options = self._address.consumer(self._group, session_timeout_seconds)
         try:
-            return Consumer({**options, "error_cb": self._news, **more}, logger=log)
+            return Consumer({**options, "error_cb": self._news, **callbacks}, logger=log)
         except KafkaException as error:
             raise start_error(error) from error
 
@@ -191,12 +193,9 @@ class KafkaSource(ABC):
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalances += 1
-        self._assign(consumer, partitions)  # before the listener is told, so that it may pause
+        consumer.assign(partitions)  # before the listener is told, so that it may pause
         self._assigned = _partitions(partitions)
         self._call_listener("on_assigned", self._assigned)
-
-    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        consumer.assign(partitions)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._let_go("on_revoked", partitions)
