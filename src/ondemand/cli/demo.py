@@ -153,7 +153,8 @@ def _compared(
         labels = [int(answers[index]["label"][0]) for index in shown]
         console.print("\nSome digits that the model was not trained on, and what it calls them:\n")
         colours = console.color_system is not None and not console.no_color
-        console.print(drawn([digits.pixels[index] for index in shown], labels, colours=colours))
+        pictures = [digits.pixels[index] for index in shown]
+        console.print(drawn(pictures, labels, colours=colours, columns=console.width))
         console.print()
     everything, held_out = digits.accuracy(measured["digits"])
     answered = len(measured["filetype"].answers)

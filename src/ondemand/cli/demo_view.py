@@ -48,18 +48,21 @@ def count_bars(console: Console) -> Progress:
     )
 
 
-def drawn(pictures: Sequence[NDArray[Any]], labels: Sequence[int], *, colours: bool) -> Text:
-    """Pictures of 8 x 8 pixels side by side, dark paper and light ink, each above its label."""
+def drawn(
+    pictures: Sequence[NDArray[Any]], labels: Sequence[int], *, colours: bool, columns: int
+) -> Text:
+    """Pictures of 8 x 8 pixels side by side, dark paper and light ink, each above its label: as
+    many as fit into *columns*."""
     squares = [np.asarray(picture).reshape(_SIDE, _SIDE) / PIXEL_MAX for picture in pictures]
     draw = _half_blocks if colours else _shades
     step = 2 if colours else 1
     text = Text()
-    for row in range(0, _SIDE, step):
-        for square in squares:
-            text.append_text(draw(square, row))
-            text.append(_GAP)
-        text.append("\n")
     width = len(draw(squares[0], 0))
+    fitting = max(1, (columns + len(_GAP)) // (width + len(_GAP)))
+    squares, labels = squares[:fitting], labels[:fitting]
+    for row in range(0, _SIDE, step):
+        text.append_text(Text(_GAP).join(draw(square, row) for square in squares))
+        text.append("\n")
     text.append(_GAP.join(str(label).center(width) for label in labels), style="bold")
     return text
 

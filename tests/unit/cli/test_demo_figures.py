@@ -123,7 +123,7 @@ def test_digits_are_drawn_side_by_side(*, colours: bool, lines: int) -> None:
     """Two rows of pixels fit a line with colours; ink differs from paper either way."""
     ink = np.zeros((8, 8))
     ink[0, 0] = 16
-    text = drawn([ink, np.zeros(64)], [7, 3], colours=colours)
+    text = drawn([ink, np.zeros(64)], [7, 3], colours=colours, columns=80)
     rows = text.plain.splitlines()
     assert len(rows) == lines + 1
     assert rows[-1].split() == ["7", "3"]
@@ -131,3 +131,11 @@ def test_digits_are_drawn_side_by_side(*, colours: bool, lines: int) -> None:
         assert len({str(span.style) for span in text.spans}) > 1
     else:
         assert rows[0].startswith("@@ ")
+
+
+def test_no_more_digits_than_fit_are_drawn():
+    """A narrow terminal must not fold the pictures."""
+    text = drawn([np.zeros(64)] * 8, list(range(8)), colours=False, columns=60)
+
+    assert max(len(line) for line in text.plain.splitlines()) <= 60
+    assert text.plain.splitlines()[-1].split() == ["0", "1", "2"]
