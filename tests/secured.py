@@ -25,7 +25,6 @@ from confluent_kafka.admin import (
 )
 
 from ondemand import PredictionClient
-from ondemand.contract.topics import WORKERS
 from ondemand.local import BrokerSecurity, Listener, LocalKafka
 from ondemand.settings import ClientSettings, Security
 from ondemand.transport.kafka_security import librdkafka_options
@@ -74,10 +73,9 @@ WORKER_RIGHTS = (
     join("worker", GROUP),
     write("worker", SHOP),
     write("worker", DEAD_LETTERS),
-    write("worker", WORKERS),
 )
-SHOP_RIGHTS = (write("shop", REQUESTS), read("shop", SHOP), read("shop", WORKERS))
-BANK_RIGHTS = (read("bank", BANK), read("bank", WORKERS))
+SHOP_RIGHTS = (write("shop", REQUESTS), read("shop", SHOP))
+BANK_RIGHTS = (read("bank", BANK),)
 """The least that docs/security.md names; the bank asks no model for anything."""
 
 
@@ -184,7 +182,7 @@ def secured_broker(folder: Path) -> Iterator[Secured]:
         options = librdkafka_options(login, kafka.address)
         admin = AdminClient({**options, "bootstrap.servers": kafka.address}, logger=log)
         names = (REQUESTS, DEAD_LETTERS, SHOP, BANK, BANK_REQUESTS)
-        topics = [NewTopic(WORKERS, 1), *(NewTopic(name, 2) for name in names)]
+        topics = [NewTopic(name, 2) for name in names]
         for future in admin.create_topics(topics, operation_timeout=ANSWER_SECONDS).values():
             future.result(ANSWER_SECONDS)
         secured = Secured(kafka, authority, issuer, folder, admin)
