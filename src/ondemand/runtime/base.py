@@ -82,6 +82,29 @@ class Model(Protocol):
         """Free what it holds. Idempotent."""
 
 
+class IdentifiedModel:
+    """What every model here says of itself, from its manifest's identity."""
+
+    def __init__(self, identity: Identity, signature: Signature) -> None:
+        self.identity = identity
+        self.signature = signature
+
+    @property
+    def name(self) -> str:
+        """The model's name: its topics and its group are named after it."""
+        return self.identity.name
+
+    @property
+    def version(self) -> str:
+        """The version that replies state."""
+        return self.identity.version
+
+    @property
+    def finite_only(self) -> bool:
+        """Whether NaN and infinities in inputs are refused before the model runs."""
+        return self.identity.finite_only
+
+
 def rows_of(arrays: Arrays) -> int:
     """The row count of a batched model's tensors: the length of their first axis."""
     return int(np.shape(next(iter(arrays.values())))[0])

@@ -13,7 +13,15 @@ import numpy as np
 
 from ondemand.contract.tensor import Datatype
 from ondemand.errors import ConfigurationError, ModelError
-from ondemand.runtime.base import Array, Arrays, Identity, Signature, TensorSpec, rows_of
+from ondemand.runtime.base import (
+    Array,
+    Arrays,
+    IdentifiedModel,
+    Identity,
+    Signature,
+    TensorSpec,
+    rows_of,
+)
 from ondemand.runtime.onnx_scan import forbidden_content
 from ondemand.runtime.signature import can_be_batched, check_outputs
 
@@ -76,32 +84,16 @@ class OnnxSession:
         self._run_options.terminate = True
 
 
-class OnnxModel:
+class OnnxModel(IdentifiedModel):
     """An ``OnnxSession`` under a name and with a promised signature: what the processor runs."""
 
     def __init__(self, session: OnnxSession, identity: Identity, signature: Signature) -> None:
+        super().__init__(identity, signature)
         self._session: OnnxSession | None = session
-        self.identity = identity
-        self.signature = signature
         self._outputs = [spec.name for spec in signature.outputs]
 
     def __repr__(self) -> str:
         return f"<OnnxModel {self.name} {self.version}>"
-
-    @property
-    def name(self) -> str:
-        """The model's name: its topics and its group are named after it."""
-        return self.identity.name
-
-    @property
-    def version(self) -> str:
-        """The version that replies state."""
-        return self.identity.version
-
-    @property
-    def finite_only(self) -> bool:
-        """Whether NaN and infinities in inputs are refused before the model runs."""
-        return self.identity.finite_only
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Every promised output. Raises ``ModelError`` where the model breaks a promise."""

@@ -13,7 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from ondemand.errors import ConfigurationError, ModelError
-from ondemand.runtime.base import Array, Arrays, Identity, Model, Signature, rows_of
+from ondemand.runtime.base import (
+    Array,
+    Arrays,
+    IdentifiedModel,
+    Identity,
+    Model,
+    Signature,
+    rows_of,
+)
 from ondemand.runtime.files import digest
 from ondemand.runtime.signature import check_outputs
 
@@ -79,34 +87,18 @@ def offered_signature(transform: Transform, model: Signature) -> Signature:
         ) from error
 
 
-class TransformedModel:
+class TransformedModel(IdentifiedModel):
     """A model behind its team's transform: the caller's arrays in, the caller's arrays out."""
 
     def __init__(
         self, model: Model, transform: Transform, identity: Identity, signature: Signature
     ) -> None:
+        super().__init__(identity, signature)
         self._model = model
         self._transform = transform
-        self.identity = identity
-        self.signature = signature
 
     def __repr__(self) -> str:
         return f"<TransformedModel {self.name} {self.version}>"
-
-    @property
-    def name(self) -> str:
-        """The model's name: its topics and its group are named after it."""
-        return self.identity.name
-
-    @property
-    def version(self) -> str:
-        """The version that replies state."""
-        return self.identity.version
-
-    @property
-    def finite_only(self) -> bool:
-        """Whether NaN and infinities in the caller's inputs are refused."""
-        return self.identity.finite_only
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """Every promised output. Raises ``ModelError``, also for whatever the transform raises."""
