@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from certificates import Authority, TokenIssuer
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import (
@@ -25,6 +26,7 @@ from confluent_kafka.admin import (
 )
 
 from ondemand import PredictionClient
+from ondemand.contract.topics import WORKERS
 from ondemand.local import BrokerSecurity, Listener, LocalKafka
 from ondemand.settings import ClientSettings, Security
 from ondemand.transport.kafka_security import librdkafka_options
@@ -39,6 +41,7 @@ PASSWORDS = {name: f"pw-{name}-4711" for name in ("admin", "worker", "shop", "ba
 SASL, MTLS, EXPIRED, FOREIGN = "SASL", "MTLS", "EXPIRED", "FOREIGN"
 
 MODEL = "ffnn"
+ROW = {"x": np.ones((1, 8), dtype=np.float32)}
 REQUESTS, DEAD_LETTERS = f"{MODEL}.requests", f"{MODEL}.dead-letters"
 GROUP = f"ondemand.{MODEL}"
 SHOP, BANK = "shop.replies", "bank.replies"
@@ -73,9 +76,10 @@ WORKER_RIGHTS = (
     join("worker", GROUP),
     write("worker", SHOP),
     write("worker", DEAD_LETTERS),
+    write("worker", WORKERS),
 )
-SHOP_RIGHTS = (write("shop", REQUESTS), read("shop", SHOP))
-BANK_RIGHTS = (read("bank", BANK),)
+SHOP_RIGHTS = (write("shop", REQUESTS), read("shop", SHOP), read("shop", WORKERS))
+BANK_RIGHTS = (read("bank", BANK), read("bank", WORKERS))
 """The least that docs/security.md names; the bank asks no model for anything."""
 
 
@@ -182,7 +186,7 @@ def secured_broker(folder: Path) -> Iterator[Secured]:
         options = librdkafka_options(login, kafka.address)
         admin = AdminClient({**options, "bootstrap.servers": kafka.address}, logger=log)
         names = (REQUESTS, DEAD_LETTERS, SHOP, BANK, BANK_REQUESTS)
-        topics = [NewTopic(name, 2) for name in names]
+        topics = [NewTopic(WORKERS, 1), *(NewTopic(name, 2) for name in names)]
         for future in admin.create_topics(topics, operation_timeout=ANSWER_SECONDS).values():
             future.result(ANSWER_SECONDS)
         secured = Secured(kafka, authority, issuer, folder, admin)
@@ -265,6 +269,11 @@ class LoggedInWorker:
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(BOUND_SECONDS)
+
+
+async def answered(client: PredictionClient) -> bool:
+    """Whether a prediction comes back."""
+    return (await client.predict(MODEL, ROW))["y"].shape == (1, 4)
 
 
 def eventually(holds: Callable[[], bool], what: str) -> None:

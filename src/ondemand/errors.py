@@ -82,6 +82,10 @@ class NotSentError(PredictionError):
     """The request never reached the broker: it is safe to send it again."""
 
 
+class NobodyServesError(NotSentError):
+    """The operator must act: the model's topic is there, and no worker that reads it."""
+
+
 class OutcomeUnknownError(PredictionError):
     """The request was sent, no reply came in time: the model may or may not have run."""
 

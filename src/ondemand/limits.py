@@ -41,6 +41,12 @@ assert QUEUE_BYTES_MAX >= 2 * BATCH_BYTES_MAX, "one batch runs while the next on
 
 FETCH_RECORDS_MAX: Final = 512
 
+# How rarely a worker may say that it is there, and how much: each client holds all of it.
+ANNOUNCE_SECONDS_MAX: Final = 300
+ANNOUNCEMENT_BYTES_MAX: Final = 65_536
+ANNOUNCED_WORKERS_MAX: Final = 10_000
+ANNOUNCED_BYTES_MAX: Final = 33_554_432
+
 # What one client awaits at the same time.
 PENDING_MAX: Final = 10_000
 

@@ -47,6 +47,7 @@ PURE = (
     "ondemand.processor.encode",
     "ondemand.processor.ledger",
     "ondemand.client.correlation",
+    "ondemand.client.directory",
 )
 """Modules that decide and do nothing else, beside everything in ``ondemand.contract``."""
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from certificates import TokenIssuer
 from secured import (
@@ -21,11 +20,13 @@ from secured import (
     MODEL,
     MTLS,
     REQUESTS,
+    ROW,
     SASL,
     SHOP,
     LoggedInWorker,
     Right,
     Secured,
+    answered,
     end_of,
     environment,
     eventually,
@@ -40,6 +41,7 @@ from secured import (
 from ondemand import PredictionClient
 from ondemand.client.request import prepare
 from ondemand.contract.headers import Dialect, ReplyAddress
+from ondemand.contract.topics import WORKERS
 from ondemand.errors import NotSentError, OndemandError, PredictionError
 from ondemand.runtime.scaffold import new_package
 from ondemand.settings import Security
@@ -49,7 +51,6 @@ from ondemand.transport.kafka_worker import KafkaWorkerTransport
 
 pytestmark = pytest.mark.kafka
 
-ROW = {"x": np.ones((1, 8), dtype=np.float32)}
 REFUSED_SECONDS = 2.0
 """The connect timeout of who is not let in."""
 
@@ -82,7 +83,7 @@ def worker(secured: Secured, package: Path) -> Iterator[LoggedInWorker]:
         package, environ, package.parent / "log", "--set", "session_timeout_seconds=3"
     )
     try:
-        yield process.wait_for("partitions.assigned")
+        yield process.wait_for("worker.announced").wait_for("partitions.assigned")
     finally:
         process.stop()
 
@@ -96,11 +97,6 @@ async def _goodbyes() -> AsyncIterator[None]:
     async with asyncio.timeout(CONNECT_SECONDS):
         while len(selector.get_map()) > 1:  # noqa: ASYNC110 - nothing tells; the loop's pipe stays
             await asyncio.sleep(0.01)
-
-
-async def answered(client: PredictionClient) -> bool:
-    """Whether a prediction comes back."""
-    return (await client.predict(MODEL, ROW))["y"].shape == (1, 4)
 
 
 WAYS_IN: dict[str, WayIn] = {
@@ -260,10 +256,43 @@ async def test_a_service_that_may_see_but_not_write_a_request_topic_cannot(
     try:
         async with shop(secured) as client:
             with pytest.raises(NotSentError, match="Authorization"):
-                await client.predict("bank", ROW)
+                await client.predict("bank", ROW, unserved="wait")
             assert await answered(client)
     finally:
         secured.withdraw(right)
+
+
+async def test_a_service_that_may_not_read_announcements_is_answered(
+    secured: Secured, worker: LoggedInWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They tell sooner that nobody serves a model; nothing else depends on them.
+    It is said once."""
+    with secured.without(read("shop", WORKERS)):
+        async with shop(secured) as client:
+            assert await answered(client)
+    (said,) = [each for each in caplog.messages if "who serves a model is not known" in each]
+    assert "authorization failed" in said
+
+
+async def test_a_worker_that_may_not_announce_itself_answers(
+    secured: Secured, worker: LoggedInWorker, package: Path, tmp_path: Path
+) -> None:
+    """It says once what is missing, serves who asks all the same, and ends as always."""
+    with secured.without(write("worker", WORKERS)):
+        environ = environment(secured.login("worker"), secured.kafka.address)
+        options = ("--set", "announce_seconds=0.2", "--set", "session_timeout_seconds=3")
+        mute = LoggedInWorker(package, environ, tmp_path / "log", *options)
+        try:
+            mute.wait_for("partitions.assigned").wait_for("worker.unannounced")
+            worker.wait_for("worker.unannounced")
+            async with shop(secured) as client:
+                prediction = await client.predict(MODEL, ROW, unserved="wait")
+                assert prediction["y"].shape == (1, 4)
+        finally:
+            assert mute.stop() == 0
+        assert mute.said.count("worker.unannounced") == 1
+        assert WORKERS in mute.said
+    eventually(lambda: worker.said.count("worker.announced") == 2, "announced once more")
 
 
 async def test_a_service_cannot_read_the_replies_of_another(secured: Secured) -> None:
@@ -319,7 +348,7 @@ async def test_an_exactly_once_worker_needs_the_right_to_its_transactions(
     try:
         allowed.wait_for("partitions.assigned")
         async with shop(secured) as client:
-            prediction = await client.predict("bank", ROW)
+            prediction = await client.predict("bank", ROW, unserved="wait")
             assert prediction["y"].shape == (1, 4)
     finally:
         allowed.stop()

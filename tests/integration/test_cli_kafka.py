@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,16 +32,15 @@ def run(kafka, folder: Path) -> Run:
     """Runs the command on the broker, to its end."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ONDEMAND_")}
 
-    def command(*arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
+    def command(*arguments: str, **more: Any) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [*ONDEMAND, *arguments],
-            cwd=folder,
             env={**kept, "ONDEMAND_KAFKA": kafka.address},
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
-            **more,
+            **{"cwd": folder, **more},
         )
 
     return command
@@ -88,7 +88,9 @@ def worker(
         process.wait(30)
 
 
-def test_a_plan_changes_nothing_and_apply_asks(run: Run, kafka_admin: AdminClient) -> None:
+def test_a_plan_changes_nothing_and_apply_asks(
+    run: Run, topics: tuple[str, ...], kafka_admin: AdminClient
+) -> None:
     """The difference is shown first; where nobody can be asked, nothing is done without --yes."""
     model = f"cli-plan-{os.getpid()}"
     declared = ("--model", model, "--service", model)
@@ -111,7 +113,7 @@ def test_what_is_applied_is_no_longer_planned(
 ) -> None:
     """Applying twice is applying once."""
     again = run("topics", "apply", *topics)
-    assert (again.returncode, again.stdout) == (0, "3 of 3 topics are as declared.\n")
+    assert (again.returncode, again.stdout) == (0, "4 of 4 topics are as declared.\n")
     assert {f"{topics[1]}.requests", f"{topics[3]}.replies"} <= set(
         kafka_admin.list_topics(timeout=10).topics
     )
@@ -196,17 +198,49 @@ def test_another_version_is_refused(run: Run, worker: str, names: tuple[str, str
     assert "9.9.9" in done.stderr
 
 
-def test_no_worker_is_told_after_the_timeout(run: Run, names: tuple[str, str]) -> None:
-    """Exit code 4: the model may or may not run it yet."""
+def test_a_model_without_workers_is_told_at_once_or_after_the_timeout(
+    run: Run, names: tuple[str, str], folder: Path
+) -> None:
+    """Exit code 4, once for all files; who wants to wait is told the same after the timeout."""
+    np.save(folder / "idle.npy", np.zeros(8))
     idle = f"cli-idle-{os.getpid()}"
     assert run("topics", "apply", "--model", idle, "--yes").returncode == 0
-    done = run(
-        *("predict", idle, "first.npy", "--input", "x:FP32"),
-        *("--service", names[1], "--timeout", "0.5"),
-    )
+    ask = ("predict", idle, "idle.npy", "idle.npy", "--input", "x:FP32", "--service", names[1])
+    done = run(*ask)
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert f"nobody serves {idle!r} now" in done.stderr
+    done = run(*ask, "--timeout", "0.5", "--set", "unserved=wait")
     assert done.returncode == 4
     assert "no reply" in done.stderr
-    assert "is a worker running" in done.stderr
+    assert "nobody serves it now: no worker has announced itself" in done.stderr
+
+
+def test_workers_are_listed(run: Run, worker: str, folder: Path) -> None:
+    """Who is alive, for people and for scripts; and that somebody is not."""
+    header, *rows = run("workers").stdout.splitlines()
+    assert header.split()[:5] == ["model", "version", "guarantee", "instance", "partitions"]
+    (row,) = (row.split() for row in rows if worker in row)
+    assert row[:3] == [worker, "1.0.0", "at-least-once"]
+    done = run("workers", "--model", worker, "--json")
+    (listed,) = json.loads(done.stdout)["workers"]
+    assert (listed["topic"], listed["partitions"]) == (f"{worker}.requests", [0, 1, 2, 3])
+    assert listed["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 8]}]
+    assert 0 <= listed["heard_seconds_ago"] < 15
+    nobody = run("workers", "--model", "nobody-has-this")
+    assert (nobody.returncode, nobody.stdout) == (
+        0,
+        "nobody has announced itself for nobody-has-this\n",
+    )
+
+
+def test_what_the_model_takes_is_known_without_its_folder(
+    run: Run, worker: str, names: tuple[str, str], tmp_path: Path
+) -> None:
+    """From what its workers announce: a .npy file needs no --input."""
+    np.save(tmp_path / "one.npy", np.zeros(8))
+    done = run("predict", worker, "one.npy", "--service", names[1], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_unknown_model_brings_the_nearest(

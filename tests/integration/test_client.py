@@ -87,9 +87,14 @@ def service(topic_name: Callable[..., str], create_topic: Callable[..., str]) ->
     return create_topic(topic_name("replies"), partitions=PARTITIONS).removesuffix(".replies")
 
 
+def settings_of(address: str, service: str) -> ClientSettings:
+    """The responder here does not announce itself."""
+    return ClientSettings(kafka=address, service=service, unserved="wait")
+
+
 @asynccontextmanager
 async def clients(address: str, service: str, count: int) -> AsyncIterator[list[PredictionClient]]:
-    made = [PredictionClient(kafka=address, service=service) for _ in range(count)]
+    made = [PredictionClient(settings=settings_of(address, service)) for _ in range(count)]
     try:
         await asyncio.gather(*(client.start() for client in made))
         yield made
@@ -100,7 +105,7 @@ async def clients(address: str, service: str, count: int) -> AsyncIterator[list[
 async def test_the_first_reply_is_never_missed(kafka, model: str, service: str) -> None:
     """A client that has just started, on partitions that hold replies to others already."""
     for _ in range(5):
-        async with PredictionClient(kafka=kafka.address, service=service) as client:
+        async with PredictionClient(settings=settings_of(kafka.address, service)) as client:
             assert (await client.predict(model, X))["sum"].tolist() == [3.0]
             assert client.stats.unknown == 0
 
@@ -122,7 +127,7 @@ async def test_more_clients_than_partitions_share_them(kafka, model: str, servic
 async def test_predict_many_on_a_real_broker(kafka, model: str, service: str) -> None:
     """Two thousand requests, each answered once, in order and as they come."""
     inputs = [{"x": np.array([float(n)])} for n in range(2_000)]
-    async with PredictionClient(kafka=kafka.address, service=service) as client:
+    async with PredictionClient(settings=settings_of(kafka.address, service)) as client:
         for ordered in (True, False):
             outcomes = client.predict_many(model, inputs, ordered=ordered)
             seen = [(o.index, float(o.prediction["sum"][0])) async for o in outcomes]
@@ -132,7 +137,7 @@ async def test_predict_many_on_a_real_broker(kafka, model: str, service: str) ->
 
 def test_the_synchronous_facade_on_a_real_broker(kafka, model: str, service: str) -> None:
     """No event loop in sight, and nothing left open."""
-    with SyncPredictionClient(kafka=kafka.address, service=service) as client:
+    with SyncPredictionClient(settings=settings_of(kafka.address, service)) as client:
         assert client.predict(model, X)["sum"].tolist() == [3.0]
         outcomes = client.predict_many(model, (X for _ in range(200)), in_flight=32)
         assert [float(o.prediction["sum"][0]) for o in outcomes] == [3.0] * 200
@@ -143,7 +148,7 @@ async def test_submit_is_answered_elsewhere(
 ) -> None:
     """Another reader of another topic finds the answer under the given correlation ID."""
     audit = create_topic(topic_name("replies"))
-    async with PredictionClient(kafka=kafka.address, service=service) as client:
+    async with PredictionClient(settings=settings_of(kafka.address, service)) as client:
         await client.submit(model, X, reply_topic=audit, correlation_id="order-7")
     consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": "unused"})
     try:
@@ -161,7 +166,7 @@ async def test_missing_topics_are_named_and_stay_missing(
     nowhere = topic_name("replies").removesuffix(".replies")
     with pytest.raises(ConfigurationError, match=f"ondemand topics apply --service {nowhere}"):
         await PredictionClient(kafka=kafka.address, service=nowhere).start()
-    async with PredictionClient(kafka=kafka.address, service=service) as client:
+    async with PredictionClient(settings=settings_of(kafka.address, service)) as client:
         with pytest.raises(NotSentError, match=f"no model '{nowhere}' is served on this broker"):
             await client.predict(nowhere, X)
     there = kafka_admin.list_topics(timeout=10).topics
@@ -181,7 +186,7 @@ async def test_a_deleted_reply_topic_that_comes_back_is_read_again(
 ) -> None:
     """While it is gone callers hear why; afterwards the same client serves again."""
     topic = f"{service}.replies"
-    async with PredictionClient(kafka=kafka.address, service=service) as client:
+    async with PredictionClient(settings=settings_of(kafka.address, service)) as client:
         await client.predict(model, X)
         kafka_admin.delete_topics([topic])[topic].result()
         await until(lambda: "not reading" in repr(client))

@@ -12,6 +12,7 @@ from ondemand.client import ClientStats, Inputs, Outcome, Receipt, RequestOption
 from ondemand.contract.tensor import Datatype, Tensor
 from ondemand.errors import (
     InvalidInputError,
+    NobodyServesError,
     NotSentError,
     OutcomeUnknownError,
     PredictionError,
@@ -34,7 +35,7 @@ async def one(client: PredictionClient) -> None:
     assert_type(prediction.correlation_id, bytes)
     await client.predict("digits", {"image": [[0.0, 1.0]], "scale": 3}, key="customer-7")
     await client.predict("digits", {"image": Tensor("image", Datatype.FP32, IMAGE)}, binary=False)
-    options: RequestOptions = {"model_version": "1.2.0", "outputs": ["label"]}
+    options: RequestOptions = {"model_version": "1.2.0", "outputs": ["label"], "unserved": "wait"}
     await client.predict("digits", {"image": IMAGE}, **options)
 
 
@@ -58,6 +59,8 @@ async def errors(client: PredictionClient) -> Prediction | None:
     """Tell apart what is safe to repeat from what is not."""
     try:
         return await client.predict("digits", {"image": IMAGE})
+    except NobodyServesError:
+        return await client.predict("digits", {"image": IMAGE}, unserved="wait")
     except NotSentError:
         return await client.predict("digits", {"image": IMAGE})
     except OutcomeUnknownError as error:

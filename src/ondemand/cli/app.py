@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from ondemand.cli.commands import Command, ExitCode, missing_extra, named_command
-from ondemand.errors import OndemandError, OutcomeUnknownError, RefusedError, StuckError
+from ondemand.errors import (
+    NobodyServesError,
+    OndemandError,
+    OutcomeUnknownError,
+    RefusedError,
+    StuckError,
+)
 
 DEBUG: Final = "ONDEMAND_DEBUG"
 """Set in the environment by ``--debug``, and the same as it; child processes inherit it."""
@@ -69,7 +75,7 @@ def _told(error: Exception, named: Command | None) -> tuple[str, ExitCode]:
     """What to say about *error*, and the exit code."""
     if isinstance(error, RefusedError):
         return f"error: {error}", ExitCode.REFUSED
-    if isinstance(error, OutcomeUnknownError):
+    if isinstance(error, OutcomeUnknownError | NobodyServesError):
         return f"error: {error}", ExitCode.NO_REPLY
     if isinstance(error, StuckError):
         return f"error: {error}", ExitCode.STUCK

@@ -32,6 +32,7 @@ COMMANDS: Final = (
     Command("demo", "ondemand.cli.demo", "See it work: a broker, workers, real requests.", "demo"),
     Command("predict", "ondemand.cli.predict", "Ask a model about files.", "client"),
     Command("worker", "ondemand.cli.worker", "Make, check and run workers.", "worker"),
+    Command("workers", "ondemand.cli.workers", "Show which workers are alive.", "client"),
     Command("topics", "ondemand.cli.topics", "Compare and create the broker's topics.", "worker"),
     Command(
         "deadletters",

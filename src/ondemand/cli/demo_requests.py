@@ -42,7 +42,12 @@ class Requests:
 
         Raises ``ConfigurationError`` where a worker does not start or ends by itself.
         """
-        given = {"kafka": address, "service": SERVICE, "timeout_seconds": REPLY_SECONDS}
+        given = {
+            "kafka": address,
+            "service": SERVICE,
+            "timeout_seconds": REPLY_SECONDS,
+            "unserved": "wait",  # the workers are starting
+        }
         settings = load(ClientSettings, overrides=given).settings
         async with PredictionClient(settings=settings) as client:
             for model, make in inputs.items():

@@ -4,16 +4,18 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from ondemand.cli.announced import announced_inputs
 from ondemand.cli.answers import answer_json, answers_table, caption, error_json
 from ondemand.cli.commands import ExitCode
 from ondemand.cli.console import errors, output, quiet_libraries
-from ondemand.cli.input_files import Inputs, read_inputs
+from ondemand.cli.input_files import STANDARD_INPUT, Inputs, read_inputs
 from ondemand.cli.known_models import did_you_mean
 from ondemand.cli.options import Json, Kafka, Values, named_values
 from ondemand.cli.recipe import Form, InputFileError, Recipe, recipe
@@ -21,6 +23,7 @@ from ondemand.client import Prediction, PredictionClient
 from ondemand.contract.topics import reply_topic, request_topic
 from ondemand.errors import (
     ConfigurationError,
+    NobodyServesError,
     NotSentError,
     OutcomeUnknownError,
     RefusedError,
@@ -38,10 +41,11 @@ A file is JSON (a V2 request body, or `{"NAME": [[…]]}`), a `.npy` or `.npz` f
 model that takes pictures, or any file at all for a model that takes files. `-` is standard input.
 
 What the model takes is read from `workers/MODEL/worker.toml`, if that is there, or from the folder
-that `--worker` names; elsewhere say `--input NAME:DATATYPE` for files that do not name their input.
+that `--worker` names; otherwise from what its workers announce. Where none of them says it, say
+`--input NAME:DATATYPE` for files that do not name their input.
 
-A bad file does not stop the others. The exit code is 3 where a worker refused, 4 where no reply
-came in time, 1 for everything else that went wrong.
+A bad file does not stop the others. The exit code is 3 where a worker refused, 4 where nobody
+serves the model or no reply came in time, 1 for everything else that went wrong.
 """
 _EXAMPLES = (
     "Examples: ondemand predict digits scan.png  ·  ondemand predict filetype *  ·  "
@@ -86,9 +90,12 @@ def predict(
         reply_topic(settings.service)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
-    queue = _Files(files, recipe(model, worker=worker, named=named, form=form, folder=Path()))
-    report = _Report(as_json=as_json)
     quiet_libraries()
+    how = recipe(model, worker=worker, named=named, form=form, folder=Path())
+    if not how.inputs and any(file == STANDARD_INPUT or Path(file).is_file() for file in files):
+        how = replace(how, inputs=asyncio.run(announced_inputs(model, settings)))
+    queue = _Files(files, how)
+    report = _Report(as_json=as_json)
     try:
         asyncio.run(_ask(queue, settings, model_version, report))
     finally:
@@ -170,7 +177,8 @@ class _Report:
 def _exit_code(error: Exception) -> ExitCode:
     if isinstance(error, RefusedError):
         return ExitCode.REFUSED
-    return ExitCode.NO_REPLY if isinstance(error, OutcomeUnknownError) else ExitCode.FAILED
+    no_reply = isinstance(error, OutcomeUnknownError | NobodyServesError)
+    return ExitCode.NO_REPLY if no_reply else ExitCode.FAILED
 
 
 async def _ask(

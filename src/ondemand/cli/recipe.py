@@ -63,9 +63,9 @@ class Recipe:
                 "one with --input NAME, or use a .json or .npz file with all of them"
             )
         raise InputFileError(
-            f"{file}: {what} does not say which input it is for, and there is no "
-            f"workers/{self.model}/{MANIFEST} here to tell: name the worker's folder with "
-            "--worker FOLDER, or the input with --input NAME[:DATATYPE]"
+            f"{file}: {what} does not say which input it is for, no worker has announced what "
+            f"{self.model} takes, and there is no workers/{self.model}/{MANIFEST} here: name the "
+            "worker's folder with --worker FOLDER, or the input with --input NAME[:DATATYPE]"
         )
 
 

@@ -120,7 +120,9 @@ def run(
     configure_logging(settings.log_format, settings.log_level)
     package = load_package(folder, threads=settings.model_threads)
     try:
-        run_worker(package.model, settings)
+        manifest = package.manifest
+        inputs = tuple(entry.announced for entry in manifest.inputs)
+        run_worker(package.model, settings, inputs=inputs, sha256=manifest.model.sha256)
     finally:
         package.model.close()
 

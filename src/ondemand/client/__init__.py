@@ -3,6 +3,8 @@
 ``client``       ``PredictionClient``: what a service calls
 ``request``      what is asked, checked and encoded
 ``connection``   the tie to the broker: is the topic there, are replies being read
+``presence``     listens to workers announcing themselves: does anybody serve this model
+``directory``    who is alive, as far as they have said (pure)
 ``exchange``     registers, publishes, times: one exchange for each request
 ``correlation``  which waiter a reply belongs to (pure)
 ``replies``      the one task that reads replies

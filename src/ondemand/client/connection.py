@@ -5,14 +5,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from ondemand.client.correlation import Arrival, CorrelationIds, PendingReplies, Waiter
+from ondemand.client.correlation import (
+    Arrival,
+    CorrelationIds,
+    NoReply,
+    PendingReplies,
+    Waiter,
+)
 from ondemand.client.exchange import Exchange, Exchanges
 from ondemand.client.prediction import ClientStats, Prediction, Receipt, read_arrival
+from ondemand.client.presence import Presence
 from ondemand.client.replies import ReplyReader
 from ondemand.client.request import PreparedRequest
 from ondemand.contract import topics
 from ondemand.contract.headers import Dialect, ReplyAddress
-from ondemand.errors import NotSentError, OutcomeUnknownError, TransportError
+from ondemand.errors import NobodyServesError, NotSentError, OutcomeUnknownError, TransportError
 from ondemand.settings import ClientSettings
 from ondemand.transport.base import ClientTransport, NotTakenError
 
@@ -48,6 +55,7 @@ class Connection:
             topic=settings.reply_topic or topics.reply_topic(settings.service),
             service=settings.service,
         )
+        self._presence = Presence(transport, clock=clock)
         self._reading_again: asyncio.Task[None] | None = None
 
     @property
@@ -75,17 +83,20 @@ class Connection:
         ``ConfigurationError`` where the reply topic is not there."""
         try:
             await self._transport.start()
+            self._presence.start()
             await self._reader.start()
         except TransportError as error:
             raise NotSentError(str(error)) from error
+        await self._presence.loaded()
 
     async def ready(self, request: PreparedRequest, place_seconds: float | None) -> None:
-        """Return when *request* can be begun: replies are read, its topic is there, and it has one
-        of the places, for which it waits at most *place_seconds*. Raises ``NotSentError`` where
-        that cannot be."""
+        """Return when *request* can be begun: replies are read, its topic is there and served, and
+        it has one of the places, for which it waits at most *place_seconds*. Raises
+        ``NotSentError`` where that cannot be."""
         if not self._reader.running:
             await self._read_again()
         await self._check_topic(request.topic, _no_model(request))
+        await self._check_served(request)
         await self._exchanges.place(place_seconds)
         if self.closed:
             self._exchanges.leave()
@@ -116,7 +127,8 @@ class Connection:
 
     def read(self, arrival: Arrival, exchange: Exchange, arrived_at: float) -> Prediction:
         """What came for *exchange*; raises ``PredictionError`` where that is no prediction."""
-        return read_arrival(arrival, exchange, arrived_at)
+        account = self._presence.account(exchange.topic) if isinstance(arrival, NoReply) else ""
+        return read_arrival(arrival, exchange, arrived_at, account=account)
 
     async def ask(self, request: PreparedRequest) -> Prediction:
         """Publish *request* and await its reply."""
@@ -134,6 +146,7 @@ class Connection:
     ) -> Receipt:
         """Publish *request*, to be answered to *reply_topic*; return when it is acknowledged."""
         await self._check_topic(request.topic, _no_model(request))
+        await self._check_served(request)
         await self._check_topic(
             reply_topic,
             f"reply topic {reply_topic!r} is not there: the answer would be lost. Create it with "
@@ -161,12 +174,13 @@ class Connection:
             return
         self.closed = True
         await self._exchanges.close(FLUSH_SECONDS)
-        await self._reader.stop(FLUSH_SECONDS)
+        await asyncio.gather(self._reader.stop(FLUSH_SECONDS), self._presence.stop(FLUSH_SECONDS))
         # What is told or sent is over by now: nothing is lost with an error of the disconnection.
         with suppress(TransportError):
             await self._transport.stop()
         await self._exchanges.abandon()
         await self._reader.abandon()
+        await self._presence.abandon()
         if self._reading_again is not None:
             await asyncio.wait({self._reading_again}, timeout=FLUSH_SECONDS)
 
@@ -190,6 +204,17 @@ class Connection:
         self._reading_again = None
         if not task.cancelled():
             task.exception()  # for those who wait; there may be none left
+
+    async def _check_served(self, request: PreparedRequest) -> None:
+        """Raise ``NobodyServesError`` where it is known that nobody would read *request* now, and
+        its caller does not want to wait for somebody."""
+        if self._presence.serves(request.topic):
+            return
+        if (request.unserved or self._settings.unserved) == "wait":
+            return
+        patience_seconds = request.timeout_seconds or self._settings.timeout_seconds
+        if not await self._presence.expect(request.topic, patience_seconds):
+            raise NobodyServesError(self._presence.refusal(request.model, request.topic))
 
     async def _check_topic(self, topic: str, absent: str) -> None:
         """Raise ``NotSentError`` with the message *absent* unless *topic* is there.

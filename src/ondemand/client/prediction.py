@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
@@ -21,6 +21,9 @@ from ondemand.errors import (
     RequestError,
     Status,
 )
+
+UNKNOWN: Final = "is a worker running, and does it keep up?"
+"""What can be said of who could have answered where workers do not announce themselves."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,14 +113,17 @@ class ClientStats:
     pending: int = 0
 
 
-def read_arrival(arrival: Arrival, exchange: Exchange, now: float) -> Prediction:
-    """The prediction in *arrival*, which came at *now* of the exchange's clock.
+def read_arrival(
+    arrival: Arrival, exchange: Exchange, now: float, *, account: str = UNKNOWN
+) -> Prediction:
+    """The prediction in *arrival*, which came at *now* of the exchange's clock. *account*: who
+    could have answered, for the message where nobody did.
 
     Raises ``PredictionError``: ``NotSentError``, ``OutcomeUnknownError`` or the class of the
     reply's status.
     """
     if isinstance(arrival, NoReply):
-        raise _no_reply_error(arrival, exchange) from arrival.error
+        raise _no_reply_error(arrival, exchange, account) from arrival.error
     reply = parse_reply(arrival)
     if reply.status is not Status.OK:
         raise REFUSALS[reply.status](
@@ -139,7 +145,7 @@ def read_arrival(arrival: Arrival, exchange: Exchange, now: float) -> Prediction
     )
 
 
-def _no_reply_error(no_reply: NoReply, exchange: Exchange) -> PredictionError:
+def _no_reply_error(no_reply: NoReply, exchange: Exchange, account: str) -> PredictionError:
     """The error that says which of the two a caller has: not sent, or outcome unknown."""
     model, topic, correlation_id = exchange.model, exchange.topic, exchange.correlation_id
     match no_reply.cause:
@@ -158,7 +164,7 @@ def _no_reply_error(no_reply: NoReply, exchange: Exchange) -> PredictionError:
         case Cause.NOT_ANSWERED:
             message = (
                 f"no reply from {model!r} within {exchange.timeout_seconds} s: the request is in "
-                f"{topic}; is a worker running, and does it keep up? "
+                f"{topic}; {account} "
                 f"(correlation ID {printable(correlation_id)})"
             )
         case Cause.NOT_READ:

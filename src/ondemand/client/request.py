@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypedDict, get_args
 
 from ondemand import limits
 from ondemand.contract import codec, topics
@@ -16,6 +16,9 @@ from ondemand.contract.tensor import Tensor
 Inputs = Mapping[str, Any]
 """Input tensors by name: anything NumPy makes an array of, or a ``Tensor``."""
 
+Unserved = Literal["fail", "wait"]
+"""What becomes of a request to a model that nobody serves now: refused, or sent all the same."""
+
 TIMEOUT_SECONDS_MAX: Final = 86_400.0
 
 
@@ -25,6 +28,8 @@ class RequestOptions(TypedDict, total=False):
     *key*: requests of one key keep their order. *model_version*: refuse to be served by another.
     *outputs*: the names wanted, in order; all by default. *binary*: tensors as bytes rather than
     JSON; by default as the settings say. *traceparent*: W3C trace context, continued in the reply.
+    *unserved*: "fail" or "wait" where no worker has announced itself; by default as the settings
+    say.
     """
 
     key: bytes | str | None
@@ -32,6 +37,7 @@ class RequestOptions(TypedDict, total=False):
     outputs: Sequence[str]
     binary: bool | None
     traceparent: str | None
+    unserved: Unserved | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class PreparedRequest:
     model_version: str | None
     traceparent: bytes | None
     timeout_seconds: float | None  # None: nobody waits, and no deadline is named
+    unserved: Unserved | None = None  # None: as the settings say
 
     def record(self, address: ReplyAddress, now_seconds: float) -> OutgoingRecord:
         """The record to publish at *now_seconds* since the epoch."""
@@ -74,6 +81,7 @@ def prepare(
     model_version: str | None = None,
     outputs: Sequence[str] = (),
     traceparent: str | None = None,
+    unserved: Unserved | None = None,
 ) -> PreparedRequest:
     """Check and encode one request.
 
@@ -100,6 +108,7 @@ def prepare(
         model_version=_header_text(model_version, "model_version"),
         traceparent=_ascii(_header_text(traceparent, "traceparent")),
         timeout_seconds=timeout_seconds,
+        unserved=_known_unserved(unserved),
     )
 
 
@@ -145,6 +154,12 @@ def _tensors(inputs: Inputs) -> tuple[Tensor, ...]:
         else codec.array_tensors([(name, value)])[0]
         for name, value in inputs.items()
     )
+
+
+def _known_unserved(unserved: Unserved | None) -> Unserved | None:
+    if unserved not in {None, *get_args(Unserved)}:
+        raise ValueError(f"unserved must be 'fail' or 'wait', not {unserved!r}")
+    return unserved
 
 
 def _header_text(value: str | None, what: str) -> str | None:

@@ -15,15 +15,33 @@ from ondemand.limits import NAME_LENGTH_MAX
 REQUESTS: Final = "requests"
 REPLIES: Final = "replies"
 DEAD_LETTERS: Final = "dead-letters"
+WORKERS: Final = "ondemand.workers"
+"""The one topic that all models share: their workers announce themselves there."""
 
 PARTITIONS: Mapping[str, int] = MappingProxyType({REQUESTS: 4, REPLIES: 8, DEAD_LETTERS: 1})
 """By kind, where nothing else is declared: so many workers and instances before any share."""
+
+WORKERS_CONFIG: Mapping[str, str] = MappingProxyType(
+    {
+        # The last word of each worker is kept. Who crashed never takes it back: after an hour
+        # nobody wants to know.
+        "cleanup.policy": "compact,delete",
+        "retention.ms": "3600000",
+        # Only closed segments are compacted, and a client that starts reads what is left.
+        "segment.ms": "60000",
+        "min.cleanable.dirty.ratio": "0.1",
+        # How old an announcement is must not depend on the worker's clock.
+        "message.timestamp.type": "LogAppendTime",
+    }
+)
+"""How Kafka keeps announcements, unless the topics file says otherwise."""
 
 DEFAULT_REPLY_TOPICS = (f"*.{REPLIES}",)
 """The default allow-list for reply topics."""
 
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}")
 _PARTITIONS_MAX = 10_000
+_WORKERS_KEY = "workers"
 _REPLICATION_FACTOR_MAX = 32_767  # Kafka's own: a signed 16-bit integer
 
 
@@ -68,9 +86,10 @@ class ReplyTopicRule:
         """Whether a pattern matches *topic* and nothing forbids it.
 
         Forbidden whatever the patterns say: names of Kafka's own topics (``__…``), topics named in
-        *denied*, and everything that ends as request and dead-letter topics do.
+        *denied*, where workers announce themselves, and everything that ends as request and
+        dead-letter topics do.
         """
-        if topic in self.denied or topic.startswith("__"):
+        if topic in self.denied or topic == WORKERS or topic.startswith("__"):
             return False
         if topic.endswith((f".{REQUESTS}", f".{DEAD_LETTERS}")):
             return False
@@ -172,12 +191,14 @@ def load_topics(
     text: str, *, models: Sequence[str] = (), services: Sequence[str] = ()
 ) -> tuple[TopicSpec, ...]:
     """The topics that ``broker/topics.toml`` (*text*) declares, plus those of *models* and
-    *services*. Raises ``ConfigurationError`` that names the line's key and what was expected."""
+    *services*; with any model, the one where workers announce themselves. Raises
+    ``ConfigurationError`` that names the line's key and what was expected."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"the topics file is not valid TOML: {error}") from error
-    known = {"models", "services", "replication_factor", "config", REQUESTS, REPLIES, DEAD_LETTERS}
+    known = {"models", "services", "replication_factor", "config"}
+    known |= {REQUESTS, REPLIES, DEAD_LETTERS, _WORKERS_KEY}
     _refuse_unknown(table, known, "")
     all_models = _names(table, "models", models)
     all_services = _names(table, "services", services)
@@ -188,7 +209,24 @@ def load_topics(
         names += [(REPLIES, reply_topic(service)) for service in all_services]
     except ValueError as error:
         raise ConfigurationError(f"topics file: {error}") from error
-    return tuple(replace(defaults[kind], name=name) for kind, name in names)
+    announcements = (_announcements(table),) if all_models else ()
+    return (*(replace(defaults[kind], name=name) for kind, name in names), *announcements)
+
+
+def _announcements(table: dict[str, Any]) -> TopicSpec:
+    """The topic where workers announce themselves: one partition, and settings of its own."""
+    path = f"{_WORKERS_KEY}."
+    section = _table(table, _WORKERS_KEY, "")
+    _refuse_unknown(section, {"replication_factor", "config"}, path)
+    shared = _number(table, "replication_factor", "", most=_REPLICATION_FACTOR_MAX)
+    return TopicSpec(
+        name=WORKERS,
+        partitions=1,
+        replication_factor=_number(
+            section, "replication_factor", path, most=_REPLICATION_FACTOR_MAX, default=shared
+        ),
+        config=_config(table, "") | dict(WORKERS_CONFIG) | _config(section, path),
+    )
 
 
 def _defaults(table: dict[str, Any], kind: str) -> TopicSpec:

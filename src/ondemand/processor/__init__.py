@@ -7,5 +7,6 @@
 5. ``ledger``       once the replies are settled: what may be committed
 
 ``request`` and ``outcome`` are the values that pass between them. ``loop`` joins the steps and is
-the only one that waits; ``lifecycle`` starts it, stops it and tells the world how it is.
+the only one that waits; ``lifecycle`` starts it, stops it and tells the world how it is;
+``announcer`` tells clients that it is there.
 """

@@ -86,7 +86,8 @@ class Ledger(Generic[T]):
     @property
     def partitions(self) -> tuple[Partition, ...]:
         """What is assigned now."""
-        return tuple(Partition(self._topic, index) for index in self._tracks)
+        # Copied in one step: other threads ask while partitions come and go.
+        return tuple(Partition(self._topic, index) for index in tuple(self._tracks))
 
     def is_current(self, partition: int, track: Track[T]) -> bool:
         """Whether *track* is the one of the partition's assignment now."""

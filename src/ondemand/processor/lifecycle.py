@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
+from ondemand.contract.announcement import AnnouncedTensor, Announcement
 from ondemand.contract.headers import Dialect
 from ondemand.contract.reply import Served
 from ondemand.contract.topics import (
@@ -15,6 +16,7 @@ from ondemand.contract.topics import (
     request_topic,
     worker_group,
 )
+from ondemand.processor.announcer import Announcer, introduction
 from ondemand.processor.at_least_once import AtLeastOnce
 from ondemand.processor.cost import CostModel
 from ondemand.processor.decode import Policy
@@ -34,6 +36,7 @@ from ondemand.telemetry.metrics import WorkerMetrics
 from ondemand.transport.base import PublishingTransport, TransactionalTransport
 from ondemand.transport.kafka_worker import KafkaWorkerTransport
 from ondemand.transport.kafka_worker_exactly_once import KafkaExactlyOnceTransport
+from ondemand.transport.kafka_worker_writer import KafkaRecordWriter
 
 LIVE_SECONDS = 30.0
 """How long the intake thread may take for one turn before the process counts as stuck."""
@@ -57,9 +60,17 @@ class Names:
         )
 
 
-def run_worker(model: Model, settings: WorkerSettings) -> None:
+def run_worker(
+    model: Model,
+    settings: WorkerSettings,
+    *,
+    inputs: Sequence[AnnouncedTensor] = (),
+    sha256: str | None = None,
+) -> None:
     """Serve *model* until a signal; owns the process's SIGTERM and SIGINT meanwhile.
 
+    For those who ask: *inputs*, what it takes, in more words than its signature has; *sha256*, of
+    its file.
     Raises ``ConfigurationError`` where the broker, a topic or the port is not as it has to be.
     """
     names = Names.of(model, settings)
@@ -85,7 +96,12 @@ def run_worker(model: Model, settings: WorkerSettings) -> None:
         group=names.group,
         kafka=settings.kafka,
     )
+    me = introduction(
+        model, settings, inputs, topic=names.request_topic, now_ms=_now_ms(), sha256=sha256
+    )
+    announcer = _make_announcer(me, processor, settings, log=reporter.log)
     health = _serve_health(processor, settings, reporter)
+    announcer.start()
     try:
         with _Signals(processor, settings, reporter.log):
             processor.run()
@@ -93,6 +109,7 @@ def run_worker(model: Model, settings: WorkerSettings) -> None:
         reporter.log.error(Event.WORKER_FAILED, message=str(error) or type(error).__name__)
         raise
     finally:
+        announcer.close()
         if health is not None:
             health.close()
     reporter.log.info(
@@ -169,6 +186,25 @@ def _make_delivery(
         clock=clock,
         now_ms=now_ms,
         reporter=reporter,
+    )
+
+
+def _make_announcer(
+    me: Announcement, processor: Processor, settings: WorkerSettings, *, log: EventLog
+) -> Announcer:
+    """Tells clients of this worker, by a producer of its own: whatever the guarantee is."""
+    return Announcer(
+        me,
+        processor,
+        KafkaRecordWriter(
+            kafka=settings.kafka,
+            options=settings.kafka_options,
+            client_id=f"ondemand-{me.model}-announcer",
+            security=settings,
+        ),
+        log=log,
+        clock=time.monotonic,
+        now_ms=_now_ms,
     )
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from ondemand import limits
+from ondemand.contract.announcement import AnnouncedTensor, PictureForm
 from ondemand.contract.tensor import Datatype
 from ondemand.contract.topics import check_name, dead_letter_topic, request_topic
 from ondemand.runtime.base import Signature, TensorSpec
@@ -109,6 +110,13 @@ class InputEntry(OutputEntry):
 
     image: ImageSpec | None = None
     excerpt_bytes: StrictInt | None = Field(default=None, ge=1)
+
+    @property
+    def announced(self) -> AnnouncedTensor:
+        """The same for those who ask from elsewhere."""
+        spec, image = self.spec, self.image
+        picture = None if image is None else PictureForm(**image.model_dump())
+        return AnnouncedTensor(spec.name, spec.datatype, spec.shape, picture, self.excerpt_bytes)
 
     @model_validator(mode="after")
     def _files(self) -> Self:

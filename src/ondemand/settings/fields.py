@@ -192,6 +192,13 @@ class WorkerSettings(Settings):
         le=256,
         description="ONNX Runtime's threads in one run; by default the container's CPU quota.",
     )
+    announce_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=limits.ANNOUNCE_SECONDS_MAX,
+        description="How often the worker says on `ondemand.workers` that it is there. Clients "
+        "count it as gone after three times this silence. Without that topic nothing is said.",
+    )
     http: str = Field(
         default="127.0.0.1:9464",
         pattern=r"^([^\s]*:\d+|off)$",
@@ -231,6 +238,13 @@ class ClientSettings(Settings):
     )
     send_timeout_seconds: PositiveSeconds = Field(
         default=10.0, description="How long a send may take until it counts as not sent."
+    )
+    unserved: Literal["fail", "wait"] = Field(
+        default="fail",
+        description="What becomes of a request to a model that no worker has announced itself for. "
+        "`fail`: refused within half a second, unsent. `wait`: sent, and answered by who starts "
+        "within its timeout. Choose `wait` where one worker alone is restarted now and then, "
+        "or where workers do not announce themselves.",
     )
     pending_max: int = Field(
         default=limits.PENDING_MAX,

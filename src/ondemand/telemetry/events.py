@@ -45,6 +45,16 @@ class Event(StrEnum):
         "signal",
     )
     WORKER_STOPPED = ("worker.stopped", "The worker left its group.", "requests", "unsettled")
+    WORKER_ANNOUNCED = (
+        "worker.announced",
+        "Clients are told that this worker is there: the first time, and after trouble.",
+        "instance",
+    )
+    WORKER_UNANNOUNCED = (
+        "worker.unannounced",
+        "Clients cannot be told that this worker is there, for now: some will take it for gone.",
+        "message",
+    )
     PARTITIONS_ASSIGNED = ("partitions.assigned", "Partitions came to this worker.", "partitions")
     PARTITIONS_REVOKED = (
         "partitions.revoked",

@@ -19,7 +19,7 @@ from ondemand.testing.conformance_harness import (
     outgoing,
     values,
 )
-from ondemand.transport.base import ClientTransport, NotTakenError
+from ondemand.transport.base import ClientTransport, Follower, NotTakenError
 
 BINARY = bytes(range(256))
 
@@ -87,6 +87,40 @@ class ClientConformance:
                 await client.send(outgoing(replies, b"0", partition=0))
                 await client.send(outgoing(replies, b"1", partition=1))
                 expect_equal(values(await fetched(client, 1), 1), [b"1"], "values")
+
+        asyncio.run(test())
+
+    def test_client_follow_reads_all_and_goes_on(self, harness: Harness) -> None:
+        """A follower hands over what was there, says so, and then what comes; beside the replies,
+        which it does not touch."""
+
+        async def test() -> None:
+            topic, replies = harness.create_topic(), harness.create_topic()
+            async with started(harness) as client:
+                await send(client, topic, numbered(3))
+                await client.listen(Partition(replies, 0))
+                follower = await client.follow(Partition(topic, 0))
+                expect_equal(values(await followed(follower, 3)), numbered(3), "values")
+                expect(follower.caught_up, "the end was not noticed")
+                await send(client, topic, numbered(2, 3))
+                await send(client, replies, [b"reply"])
+                expect_equal(values(await followed(follower, 2)), numbered(2, 3), "values")
+                expect_equal(values(await fetched(client, 1)), [b"reply"], "replies")
+                expect(follower.in_touch, "the broker was answering")
+                await follower.stop()
+                await refused(client.follow(Partition("not-there", 0)), TransportError)
+
+        asyncio.run(test())
+
+    def test_client_follow_of_an_empty_partition(self, harness: Harness) -> None:
+        """Where nothing is there, nothing has to come before the end is reached."""
+
+        async def test() -> None:
+            topic = harness.create_topic()
+            async with started(harness) as client:
+                follower = await client.follow(Partition(topic, 0))
+                await follower.fetch(TURN_SECONDS)
+                expect(follower.caught_up, "there was nothing to wait for")
 
         asyncio.run(test())
 
@@ -331,6 +365,15 @@ async def eventually(attempt: Callable[[], Awaitable[object]]) -> None:
             await asyncio.sleep(TURN_SECONDS)
         else:
             return
+
+
+async def followed(follower: Follower, count: int) -> list[Record]:
+    """The next *count* records; waits for them."""
+    records: list[Record] = []
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(records) < count:
+            records += await follower.fetch(TURN_SECONDS)
+    return records
 
 
 async def _fetch_for_ever(client: ClientTransport) -> None:

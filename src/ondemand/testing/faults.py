@@ -16,6 +16,7 @@ from ondemand.errors import ModelError, TransportError
 from ondemand.runtime.base import Array, Arrays, Model, Signature, rows_of
 from ondemand.transport.base import (
     ClientTransport,
+    Follower,
     NotTakenError,
     OnSettled,
     Positions,
@@ -197,6 +198,10 @@ class RepeatingTransport:
     async def listen(self, replies: Partition) -> None:
         """As the transport below."""
         await self._inner.listen(replies)
+
+    async def follow(self, partition: Partition) -> Follower:
+        """As the transport below: replies are repeated, nothing else."""
+        return await self._inner.follow(partition)
 
     async def send(self, record: OutgoingRecord) -> None:
         """As the transport below."""

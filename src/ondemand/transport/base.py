@@ -140,6 +140,37 @@ class TransactionalTransport(WorkerTransport, Protocol):
         """
 
 
+class RecordWriter(Protocol):
+    """Writes single records beside what a worker delivers. For one thread of its own, which may
+    wait; what goes wrong here never touches the worker's own transport."""
+
+    def partition_count(self, topic: str) -> int | None:
+        """How many partitions *topic* has; None if it is not there, or not for this login. Looked
+        up, never tried. Raises ``TransportError`` where the broker does not answer."""
+
+    def write(self, record: OutgoingRecord, timeout_seconds: float) -> None:
+        """Return when the broker has acknowledged *record*. Raises ``TransportError`` where it did
+        not take it, or did not say so within *timeout_seconds*."""
+
+
+class Follower(Protocol):
+    """One partition, read from its start and then as it grows. One event loop, no group."""
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was there when reading began has been handed over."""
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether the broker has answered within the last seconds: only then is silence news."""
+
+    async def fetch(self, timeout_seconds: float) -> Sequence[Record]:
+        """As ``ClientTransport.fetch``."""
+
+    async def stop(self) -> None:
+        """Read no more, within a bound. Idempotent."""
+
+
 class ClientTransport(Protocol):
     """The broker as a requesting service sees it: one event loop, no group; creates nothing."""
 
@@ -158,6 +189,10 @@ class ClientTransport(Protocol):
         """Wait for at most *timeout_seconds* for records of the partition listened to; return all
         that are there. Heals by itself from broker restarts, leader moves and truncation; raises
         ``TransportError`` where the topic is gone."""
+
+    async def follow(self, partition: Partition) -> Follower:
+        """Read *partition* from its start on, beside what is listened to. Raises
+        ``TransportError`` where it is not there, or not for this login. Stopped by ``stop``."""
 
     async def send(self, record: OutgoingRecord) -> None:
         """Return when the broker has acknowledged *record*; raise ``TransportError`` if it did not

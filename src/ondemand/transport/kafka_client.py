@@ -1,5 +1,6 @@
 """The requesting side of Kafka: sends requests, reads one partition of replies, creates nothing."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
@@ -7,6 +8,7 @@ from ondemand.errors import TransportError
 from ondemand.settings import Security
 from ondemand.transport.base import NotTakenError
 from ondemand.transport.kafka_client_config import ClientAddress, IsolationLevel
+from ondemand.transport.kafka_client_follower import PartitionFollower
 from ondemand.transport.kafka_client_metadata import PartitionCounts
 from ondemand.transport.kafka_client_producer import RequestProducer
 from ondemand.transport.kafka_client_reader import ReplyReader
@@ -47,6 +49,7 @@ class KafkaClientTransport:
             lambda: self._producer.client, timeout_seconds=LOOK_UP_SECONDS
         )
         self._reader: ReplyReader | None = None
+        self._followers: list[PartitionFollower] = []
 
     def __repr__(self) -> str:
         return f"<KafkaClientTransport [{self._address.kafka}]>"
@@ -77,6 +80,16 @@ class KafkaClientTransport:
             raise TransportError("nothing to fetch: `listen` comes first")
         return await self._reader.fetch(timeout_seconds)
 
+    async def follow(self, partition: Partition) -> PartitionFollower:
+        """Read *partition* from its start on. Raises ``TransportError`` where it is not there."""
+        count = await self._counts(partition.topic)
+        if count is None or count <= partition.index:
+            raise TransportError(f"{partition} is not there")
+        follower = PartitionFollower(self._address, partition)
+        await follower.start()
+        self._followers.append(follower)
+        return follower
+
     async def send(self, record: OutgoingRecord) -> None:
         """Return when *record* is acknowledged; raises ``NotTakenError`` or ``TransportError``."""
         await self._check(record)
@@ -85,8 +98,9 @@ class KafkaClientTransport:
     async def stop(self) -> None:
         """Flush and disconnect, within a bound. Idempotent."""
         reader, self._reader = self._reader, None
-        if reader is not None:
-            await reader.stop()
+        followers, self._followers = self._followers, []
+        readers = [*followers, *(() if reader is None else (reader,))]
+        await asyncio.gather(*(each.stop() for each in readers))
         await self._producer.stop()
 
     async def _check(self, record: OutgoingRecord) -> None:

@@ -43,9 +43,7 @@ class ReplyReader:
         self._consumer = await self._started()
         try:
             async with asyncio.timeout(self._address.connect_timeout_seconds):
-                await self._consumer.seek_to_end(self._tp)
-                # Only now is it known where to read: a reply that comes next cannot be missed.
-                self._next_offset = await self._consumer.position(self._tp)
+                await self._find_place(self._consumer)
         except (KafkaError, TimeoutError) as error:
             await self.stop()
             raise TransportError(
@@ -75,6 +73,11 @@ class ReplyReader:
             await _close(consumer)
         if self._under_way is not None:
             await asyncio.wait([self._under_way], timeout=CLOSE_SECONDS)
+
+    async def _find_place(self, consumer: AIOKafkaConsumer) -> None:
+        await consumer.seek_to_end(self._tp)
+        # Only now is it known where to read: a reply that comes next cannot be missed.
+        self._next_offset = await consumer.position(self._tp)
 
     async def _read(self, timeout_seconds: float) -> Sequence[Record]:
         records = await self._records(timeout_seconds)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import TransportError
 
 if TYPE_CHECKING:
-    from ondemand.transport.memory import MemoryBroker
+    from ondemand.transport.memory import MemoryBroker, _Log
 
 
 class MemoryClientTransport:
@@ -20,6 +21,7 @@ class MemoryClientTransport:
         self._arrived = asyncio.Event()
         self._replies: Partition | None = None
         self._position = 0
+        self._followers: list[MemoryFollower] = []
 
     def __repr__(self) -> str:
         return f"<MemoryClientTransport [{self._replies or 'not listening'}]>"
@@ -56,6 +58,13 @@ class MemoryClientTransport:
             return ()
         return records
 
+    async def follow(self, partition: Partition) -> "MemoryFollower":
+        """Read *partition* from its start on. Raises ``TransportError`` where it is not there."""
+        self._require_started()
+        follower = MemoryFollower(self._broker, partition)
+        self._followers.append(follower)
+        return follower
+
     async def send(self, record: OutgoingRecord) -> None:
         """Append *record*; raises ``TransportError`` where the broker does not take it."""
         self._require_started()
@@ -65,6 +74,8 @@ class MemoryClientTransport:
         """Be told of nothing any more. Idempotent."""
         self._broker.unwatch(self._wake)
         self._loop = None
+        for follower in self._followers:
+            await follower.stop()
 
     def _read(self) -> Sequence[Record]:
         self._arrived.clear()
@@ -87,3 +98,65 @@ class MemoryClientTransport:
         loop = self._loop
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._arrived.set)
+
+
+class MemoryFollower:
+    """A ``Follower`` of one partition; made by ``MemoryClientTransport.follow``."""
+
+    in_touch = True
+
+    def __init__(self, broker: "MemoryBroker", partition: Partition) -> None:
+        self._partition = partition
+        self._broker = broker
+        self._loop = asyncio.get_running_loop()
+        self._arrived = asyncio.Event()
+        self._stopped = False
+        with broker.changed:
+            log = self._log()
+            self._position, self._end = log.start, log.end
+        broker.watch(self._wake)
+
+    def __repr__(self) -> str:
+        return f"<MemoryFollower [{self._partition}/{self._position}]>"
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was there in the beginning has been handed over."""
+        return self._position >= self._end
+
+    async def fetch(self, timeout_seconds: float) -> Sequence[Record]:
+        """The records that are there; waits for a first one."""
+        records = self._read()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while not records:
+                    await self._arrived.wait()
+                    records = self._read()
+        return records
+
+    async def stop(self) -> None:
+        """Be told of nothing any more. Idempotent."""
+        self._stopped = True
+        self._broker.unwatch(self._wake)
+        self._arrived.set()
+
+    def _read(self) -> Sequence[Record]:
+        if self._stopped:
+            raise TransportError("this follower is stopped")
+        self._arrived.clear()
+        with self._broker.changed:
+            log = self._log()
+            records = log.read(self._position, len(log.records))
+            if records:
+                self._position = records[-1].next_offset
+            return records
+
+    def _log(self) -> "_Log":
+        log = self._broker.log(self._partition)
+        if log is None:
+            raise TransportError(f"{self._partition} is not there")
+        return log
+
+    def _wake(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._arrived.set)

@@ -7,10 +7,11 @@ from dataclasses import fields
 
 from ondemand import limits
 from ondemand.contract import dead_letter, headers, reply
+from ondemand.contract.announcement import GUARANTEES, Announcement
 from ondemand.contract.codec import InferRequest, InferResponse
 from ondemand.contract.headers import ROUTING, Dialect
 from ondemand.contract.tensor import Datatype, Tensor
-from ondemand.contract.topics import DEAD_LETTERS, REPLIES, REQUESTS
+from ondemand.contract.topics import DEAD_LETTERS, REPLIES, REQUESTS, WORKERS
 from ondemand.errors import Status
 
 TEXT = {"type": "string"}
@@ -231,10 +232,49 @@ def dead_letter_message(meanings):
     }
 
 
+def announcement_message(rows):
+    """What a worker says of itself; *rows*: the table of its members in the document."""
+    meanings = {row[0].strip("`"): row[2].replace("`", "") for row in rows}
+    names = [field.name for field in fields(Announcement)]
+    assert set(names) == set(meanings), f"Announcement has {names}, the table {sorted(meanings)}"
+    optional = {row[0].strip("`") for row in rows if row[1].endswith("optional")}
+    forms = dict.fromkeys(names, TEXT)
+    for name in ("batch_rows_max", "since_ms", "sent_ms"):
+        forms[name] = {"type": "integer", "minimum": 0}
+    forms["guarantee"] = {"type": "string", "enum": list(GUARANTEES)}
+    forms["interval_seconds"] = {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": limits.ANNOUNCE_SECONDS_MAX,
+    }
+    forms["rate_per_second"] = {"type": "number", "minimum": 0}
+    forms["model_sha256"] = TEXT | {"pattern": "^[0-9a-f]{64}$"}
+    forms["partitions"] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+    shape = {"type": "array", "maxItems": limits.AXES_MAX, "items": {"type": "integer"}}
+    datatype = {"type": "string", "enum": [datatype.value for datatype in Datatype]}
+    tensor = {
+        "type": "object",
+        "properties": {"name": TEXT, "datatype": datatype, "shape": shape},
+        "required": ["name", "datatype", "shape"],
+    }
+    tensors = {"type": "array", "maxItems": limits.TENSORS_MAX, "items": tensor}
+    forms["inputs"] = forms["outputs"] = tensors
+    return {
+        "summary": "A worker says that it is there; without a value, that it has left.",
+        "contentType": FORMS["Json"],
+        "headers": {"type": "object", "properties": {}, "required": []},
+        "payload": {
+            "type": "object",
+            "properties": described(forms, meanings),
+            "required": [name for name in names if name not in optional],
+        },
+    }
+
+
 def channel(address, description, messages):
     """A channel of a model's or a service's own."""
     made = {"address": address, "description": description}
-    if address:
+    if address and "{" in address:
         made["parameters"] = {"model": {"description": "The model's name."}}
     return made | {"messages": {name: ref("messages", name) for name in messages}}
 
@@ -244,6 +284,7 @@ def build(text):
     requests = request_messages(words(text, "Request headers"))
     replies = reply_messages(words(text, "Reply headers"))
     letter = dead_letter_message(words(text, "Dead letters"))
+    announcement = announcement_message(table(text, "Announcements"))
     statuses = "; ".join(f"{row[0]} {row[2]}" for row in table(text, "Statuses"))
     group = {"type": "string", "pattern": "^ondemand\\."}
     return {
@@ -263,6 +304,7 @@ def build(text):
             "deadLetters": channel(
                 f"{{model}}.{DEAD_LETTERS}", "What could not be answered or failed.", ["deadLetter"]
             ),
+            "workers": channel(WORKERS, "Who is there, one word a worker.", ["announcement"]),
         },
         "operations": {
             "predict": {
@@ -281,9 +323,14 @@ def build(text):
                 "channel": {"$ref": "#/channels/deadLetters"},
                 "summary": "Keep what could not be answered, or what a model failed on.",
             },
+            "announce": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/workers"},
+                "summary": "Say every few seconds that this worker is there.",
+            },
         },
         "components": {
-            "messages": requests | replies | {"deadLetter": letter},
+            "messages": requests | replies | {"deadLetter": letter, "announcement": announcement},
             "schemas": schemas(),
         },
     }

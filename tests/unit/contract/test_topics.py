@@ -130,6 +130,7 @@ def test_the_declared_topics():
         "cli.replies": 8,
         "demo.replies": 8,
         "bench.replies": 8,
+        "ondemand.workers": 1,
     }
     assert {topic.replication_factor for topic in topics.values()} == {1}
 
@@ -157,6 +158,7 @@ def test_models_and_services_are_added_once():
         "b.dead-letters",
         "s.replies",
         "t.replies",
+        "ondemand.workers",
     ]
 
 
@@ -172,7 +174,7 @@ def test_the_nearer_setting_wins():
         [dead-letters]
         replication_factor = 2
     """
-    requests, letters = load_topics(text)
+    requests, letters, _ = load_topics(text)
     assert requests == TopicSpec("a.requests", 7, 3, {"x": "2", "y": "true", "z": "all"})
     assert letters == TopicSpec("a.dead-letters", 1, 2, {"x": "1", "y": "true", "z": "all"})
 
@@ -207,4 +209,33 @@ def test_partitions_where_nothing_is_declared():
     """Without a file a new model gets what ours gets: several workers and instances at once."""
     made = {topic.name: topic.partitions for topic in load_topics("", models=["m"], services=["s"])}
 
-    assert made == {"m.requests": 4, "m.dead-letters": 1, "s.replies": 8}
+    assert made == {"m.requests": 4, "m.dead-letters": 1, "s.replies": 8, "ondemand.workers": 1}
+
+
+def test_announcements_are_kept_by_worker_and_not_for_long():
+    """Any model brings the topic for announcements, compacted and stamped by the broker, whatever
+    all other topics are; a service alone needs none."""
+    text = """
+        models = ["m"]
+        replication_factor = 3
+        [config]
+        "cleanup.policy" = "delete"
+        "max.message.bytes" = 7
+        [workers.config]
+        "retention.ms" = 60000
+    """
+    announcements = load_topics(text)[-1]
+    assert (announcements.name, announcements.partitions) == ("ondemand.workers", 1)
+    assert announcements.replication_factor == 3
+    config = announcements.config
+    assert config["cleanup.policy"] == "compact,delete"
+    assert config["message.timestamp.type"] == "LogAppendTime"
+    assert (config["retention.ms"], config["max.message.bytes"]) == ("60000", "7")
+    assert [topic.name for topic in load_topics("", services=["s"])] == ["s.replies"]
+    with pytest.raises(ConfigurationError, match=r"unknown key workers\.partitions"):
+        load_topics('models = ["m"]\n[workers]\npartitions = 2')
+
+
+def test_nobody_can_be_answered_among_the_announcements():
+    """A request must not make a worker write there with its own rights, whatever is allowed."""
+    assert not ReplyTopicRule(("*",)).allows("ondemand.workers")
