@@ -19,7 +19,7 @@ FROM_CACHE := $(PIP) install --no-index --find-links "$(WHEELS)"
 OFFLINE := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test simulate check format bench-latency lock lock-jars audit sbom docs clean
+.PHONY: help setup demo test chaos simulate check format bench-latency lock lock-jars audit sbom docs clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,10 @@ demo: $(READY)  ## see it work: a real Kafka, workers, real requests (KAFKA=host
 
 test: $(READY)  ## run all tests, on a real Kafka where they need a broker
 	@$(BIN)/python -m pytest -q
+
+chaos: $(READY)  ## kill and pause everything, check every answer (SEED=1 GUARANTEE=… QUICK=1)
+	@cd tests && ../$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) \
+		$(if $(GUARANTEE),--guarantee $(GUARANTEE)) $(if $(QUICK),--scale quick)
 
 simulate: $(READY)  ## workers and faults in virtual time (SEEDS=1000; SEED=7 tells one seed's story)
 	@cd tests && ../$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
