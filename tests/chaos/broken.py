@@ -27,8 +27,8 @@ OFTEN = ("--set", "commit_interval_seconds=0.05")
 LINGERING = ("--set", "kafka_options=linger.ms=200")
 """Replies that wait in the send buffer, as they do while a leader moves."""
 
-DECISION_SECONDS = 0.2
-"""How long a transaction takes to begin: the longer, the more often a pause falls into it."""
+DECISION_SECONDS = 1.0
+"""How long a transaction takes to begin: so long that nearly every pause falls into it."""
 
 
 def commit_before_settle() -> Sequence[str]:

@@ -15,7 +15,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from chaos import collect, fleet, load
-from chaos.cluster import Surgeon, create_topics, wait_until_healed
+from chaos.cluster import HEALED_SECONDS, Surgeon, create_topics, wait_until_healed
 from chaos.evidence import Done, Evidence
 from chaos.fleet import Fleet
 from chaos.offsets import COMMITS_TOPIC, Lookout, commits, reached
@@ -87,7 +87,7 @@ def perform(stage: Stage, script: Script, say: Callable[[str], None]) -> Evidenc
         say("workers have joined")
         _act_out(cast, script.plan, say)
         _end(cast, stage, script, say)
-        ends, positions = cast.lookout.ends(), dict(cast.lookout.positions)
+        ends, positions = _ends(cast.lookout), dict(cast.lookout.positions)
         say(f"stopped: {sum(ends.values())} requests are in the topic")
     return _evidence(stage, script, cast, ends, positions)
 
@@ -224,6 +224,17 @@ def _finished(lookout: Lookout) -> bool:
         return reached(lookout.positions, lookout.ends())
     except KafkaException:
         return False
+
+
+def _ends(lookout: Lookout) -> Mapping[int, int]:
+    """Asked until brokers answer: another run on the same cluster may still hurt them."""
+    deadline = time.monotonic() + HEALED_SECONDS
+    while True:
+        try:
+            return lookout.ends()
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
 
 
 def _look_once_more(lookout: Lookout) -> None:

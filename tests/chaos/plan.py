@@ -91,7 +91,7 @@ QUICK = Scale(
 """A rehearsal of the full plan, as dense in blows."""
 
 SHORT_ROLL = Scale(
-    seconds=45.0,
+    seconds=36.0,
     rate_per_second=60.0,
     workers=3,
     kills=2,
