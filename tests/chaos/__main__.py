@@ -16,7 +16,7 @@ from pathlib import Path
 
 from chaos import plan, report
 from chaos.check import judge
-from chaos.cluster import PROPERTIES, Surgeon
+from chaos.cluster import PROPERTIES, RESTART_SECONDS, Surgeon
 from chaos.controls import CONTROLS, rehearse
 from chaos.drive import AT_LEAST_ONCE, EXACTLY_ONCE, Script, Stage, perform
 from chaos.model import write_worker
@@ -35,11 +35,17 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _tell(f"seed {given.seed}: `{_command(given)}` repeats this plan")
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    with LocalKafka(brokers=BROKERS, properties=PROPERTIES) as kafka, Surgeon(kafka) as surgeon:
+    _tell(f"the workers' logs are in {folder}, and removed if all is good")
+    with (
+        LocalKafka(
+            brokers=BROKERS, properties=PROPERTIES, start_timeout_seconds=RESTART_SECONDS
+        ) as kafka,
+        Surgeon(kafka) as surgeon,
+    ):
         stage = Stage(kafka, surgeon, write_worker(folder / "worker"), folder)
         results = [_run(stage, guarantee, given) for guarantee in given.guarantee]
     if not all(result.good for result in results):
-        _tell(f"not good: the workers' logs are in {folder}")
+        _tell("not good")
         return 1
     shutil.rmtree(folder)
     return 0
@@ -70,8 +76,10 @@ def _run(stage: Stage, guarantee: str, given: argparse.Namespace) -> Result:
         rehearsals,
         time.monotonic() - started,
     )
-    for lacking in result.lacking:
-        say(f"{lacking.what}: {lacking.done} of {lacking.required}")
+    for each in result.counts:
+        say(f"{each.what}: {each.done}, required {each.required}")
+    for finding in verdict.findings[: report.EXAMPLES_MAX]:
+        say(f"{finding.rule}: {finding.text}")
     say(f"the report is {report.write(result, _reports(given))}")
     return result
 

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from ondemand.local import LocalKafka
 
 HEALED_SECONDS = 60.0
+RESTART_SECONDS = 120.0  # for one broker, or for all at first
 CREATE_SECONDS = 30.0
 ASK_SECONDS = 10.0
 POLL_SECONDS = 0.1

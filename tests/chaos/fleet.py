@@ -68,12 +68,15 @@ class Fleet:
         self._paused_at[hit.log].append(hit.log.stat().st_size)
 
     def resume(self, slot: int) -> None:
-        """SIGCONT."""
-        self._slots[slot].paused = False
-        self._slots[slot].process.send_signal(signal.SIGCONT)
+        """SIGCONT; nothing where the process is another by now, or has left."""
+        hit = self._slots.get(slot)
+        if hit is not None and hit.paused:
+            hit.paused = False
+            hit.process.send_signal(signal.SIGCONT)
 
     def leave(self, slot: int) -> None:
         """SIGTERM; the slot ends. ``tend`` sees the process off."""
+        self.resume(slot)  # a driver that is late may find it paused: then it would never leave
         left = self._slots.pop(slot)
         left.process.terminate()
         self._leaving.append((left.process, time.monotonic() + LEAVE_SECONDS))
@@ -94,8 +97,6 @@ class Fleet:
     def stop(self) -> None:
         """Ask all to leave, wait for them, kill who does not."""
         for slot, each in list(self._slots.items()):
-            if each.paused:
-                self.resume(slot)
             if each.process.poll() is None:
                 self.leave(slot)
         self._slots.clear()

@@ -12,7 +12,7 @@ from itertools import chain
 import pytest
 from chaos import report
 from chaos.check import judge
-from chaos.cluster import PROPERTIES, Surgeon
+from chaos.cluster import PROPERTIES, RESTART_SECONDS, Surgeon
 from chaos.controls import CONTROLS, rehearse
 from chaos.drive import AT_LEAST_ONCE, EXACTLY_ONCE, Script, Stage, perform
 from chaos.model import write_worker
@@ -31,7 +31,12 @@ SCALES = {AT_LEAST_ONCE: SHORT_ROLL, EXACTLY_ONCE: SHORT_KILL}
 def stage(tmp_path_factory) -> Iterator[Stage]:
     """Three brokers of this module's own, and the worker folder."""
     folder = tmp_path_factory.mktemp("chaos")
-    with LocalKafka(brokers=BROKERS, properties=PROPERTIES) as kafka, Surgeon(kafka) as surgeon:
+    with (
+        LocalKafka(
+            brokers=BROKERS, properties=PROPERTIES, start_timeout_seconds=RESTART_SECONDS
+        ) as kafka,
+        Surgeon(kafka) as surgeon,
+    ):
         yield Stage(kafka, surgeon, write_worker(folder / "worker"), folder)
 
 

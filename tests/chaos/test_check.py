@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 from chaos.check import CLOCK_SLACK_MS, Rule, judge
+from chaos.counts import counts
 from chaos.drive import AT_LEAST_ONCE, EXACTLY_ONCE
 from chaos.evidence import Answered, Asked, Buried, Done, Evidence, Sighting
 from chaos.load import Kind
-from chaos.plan import Act
+from chaos.plan import FULL, Act, Scale, draw
 from chaos.recovery import Distribution, delays, recoveries
 
 REPLY = ("run.replies", 1)
@@ -167,3 +168,14 @@ def test_recovery_lasts_until_every_partition_has_answered_what_came_later():
     assert delays(evidence).max == 2_990
     # Who came before the blow does not show that it is over.
     assert recoveries(replace(evidence, done=[Done(Act.KILL, 0, 1_001, 1_001)])) == {}
+
+
+def test_what_was_done_too_seldom_is_told():
+    """A run is compared with what it owes: the promised counts, or its own smaller plan."""
+    full = {each.what: each for each in counts(draw(1, FULL), GOOD)}
+    assert [each.required for each in full.values()] == [100_000, 3, 50, 50, 20, 20, 5, 1]
+    assert [each.what for each in full.values() if each.enough] == ["workers at every time"]
+    small = Scale(seconds=1.0, rate_per_second=3.0, workers=2, kills=1, calm_seconds=0.1)
+    assert all(each.enough for each in counts(draw(1, small), GOOD))
+    silent = counts(draw(1, small), replace(GOOD, done=[]))
+    assert [each.done for each in silent if not each.enough] == [0]
