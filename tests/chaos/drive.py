@@ -7,7 +7,7 @@ What comes out is evidence; whether it is good is ``check``'s to say.
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from chaos import collect, fleet, load
-from chaos.cluster import HEALED_SECONDS, Surgeon, create_topics, wait_until_healed
+from chaos.cluster import Surgeon, create_topics, wait_until_healed
 from chaos.evidence import Done, Evidence
 from chaos.fleet import Fleet
 from chaos.offsets import COMMITS_TOPIC, Lookout, commits, reached
@@ -27,6 +27,7 @@ from ondemand.local import LocalKafka
 
 REQUEST_PARTITIONS = 8
 START_SECONDS = 60.0
+LOOK_SECONDS = 120.0
 STARTS_MAX = 10
 DRAIN_SECONDS = 120.0
 TICK_SECONDS = 0.02
@@ -87,9 +88,8 @@ def perform(stage: Stage, script: Script, say: Callable[[str], None]) -> Evidenc
         say("workers have joined")
         _act_out(cast, script.plan, say)
         _end(cast, stage, script, say)
-        ends, positions = _ends(cast.lookout), dict(cast.lookout.positions)
-        say(f"stopped: {sum(ends.values())} requests are in the topic")
-    return _evidence(stage, script, cast, ends, positions)
+        say("all has stopped: reading the topics")
+    return _evidence(stage, script, cast)
 
 
 @contextmanager
@@ -226,22 +226,14 @@ def _finished(lookout: Lookout) -> bool:
         return False
 
 
-def _ends(lookout: Lookout) -> Mapping[int, int]:
-    """Asked until brokers answer: another run on the same cluster may still hurt them."""
-    deadline = time.monotonic() + HEALED_SECONDS
-    while True:
-        try:
-            return lookout.ends()
-        except KafkaException:
-            if time.monotonic() > deadline:
-                raise
-
-
 def _look_once_more(lookout: Lookout) -> None:
-    """Until a look that began after now is over: what was committed last has been seen."""
+    """Until a look that began after now is over: what was committed last has been seen. Raises
+    ``TimeoutError`` where no broker tells: that is nothing to judge by."""
     looks = lookout.looks
-    deadline = time.monotonic() + START_SECONDS
-    while lookout.looks < looks + 2 and time.monotonic() < deadline:
+    deadline = time.monotonic() + LOOK_SECONDS
+    while lookout.looks < looks + 2:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no broker told the group's positions for {LOOK_SECONDS:g} s")
         time.sleep(0.05)
 
 
@@ -251,13 +243,7 @@ def _progress(cast: _Cast) -> str:
     return f"{cast.raw.acknowledged} requests sent; done: {hits}"
 
 
-def _evidence(
-    stage: Stage,
-    script: Script,
-    cast: _Cast,
-    ends: Mapping[int, int],
-    positions: Mapping[int, int],
-) -> Evidence:
+def _evidence(stage: Stage, script: Script, cast: _Cast) -> Evidence:
     """Everything that the topics hold, and the diary."""
     names, kafka = Names(script.run), stage.kafka.address
     sightings = list(cast.lookout.sightings)
@@ -266,14 +252,18 @@ def _evidence(
         log = collect.read_topic(kafka, COMMITS_TOPIC)
         sightings += commits(log, names.group, names.requests)
     replies = chain.from_iterable(collect.read_topic(kafka, topic) for topic in names.replies)
+    asked = collect.asked(collect.read_topic(kafka, names.requests))
+    ends: dict[int, int] = {}
+    for each in asked:
+        ends[each.partition] = max(ends.get(each.partition, 0), each.offset + 1)
     return Evidence(
-        asked=collect.asked(collect.read_topic(kafka, names.requests)),
+        asked=asked,
         answered=collect.answered(replies),
         buried=collect.buried(collect.read_topic(kafka, names.dead_letters)),
         sightings=sightings,
         done=sorted(cast.done, key=lambda done: done.time_ms),
         ends=ends,
-        positions=positions,
+        positions=cast.lookout.positions,
         acknowledged=cast.raw.acknowledged,
         callers=dict(cast.visitors.outcomes),
         exits=dict(cast.fleet.exits),

@@ -53,6 +53,9 @@ class Lookout:
 
     def ends(self) -> dict[int, int]:
         """The end of each partition of the topic, now. Raises ``KafkaException``."""
+        # A broker that has just started may not know the topic yet; the library believes it for
+        # minutes, unless it is made to ask again.
+        self._consumer.list_topics(self._wanted[0].topic, timeout=ASK_SECONDS)
         return {
             each.partition: self._consumer.get_watermark_offsets(each, timeout=ASK_SECONDS)[1]
             for each in self._wanted
