@@ -45,9 +45,9 @@ class Jar:
         return f"{artifact}-{version}.jar"
 
 
-def pinned() -> tuple[Jar, ...]:
-    """All jars of a local Kafka, as ``jars.toml`` lists them."""
-    document = tomllib.loads(PINNED.read_text(encoding="utf-8"))
+def pinned(lock: Path = PINNED) -> tuple[Jar, ...]:
+    """All jars that *lock* lists; by default those of a local Kafka."""
+    document = tomllib.loads(lock.read_text(encoding="utf-8"))
     return tuple(Jar(jar["coordinate"], jar["bytes"], jar["sha256"]) for jar in document["jar"])
 
 
@@ -73,23 +73,23 @@ def fetch(*, on_progress: OnProgress | None = None) -> list[Path]:
     return jar_paths(pinned(), on_progress=on_progress)
 
 
-def pin(folder: Path) -> None:
-    """Write ``jars.toml`` anew: what its ``roots`` need now, resolved in the empty ``folder``.
+def pin(folder: Path, lock: Path = PINNED) -> None:
+    """Write *lock* anew: what its ``roots`` need now, resolved in the empty ``folder``.
 
     For who maintains this package (``make lock-jars``); a start never resolves anything.
     """
     from jgo import env, maven  # noqa: PLC0415 - only installed with the extra `local`
 
-    head, _, _ = PINNED.read_text(encoding="utf-8").partition("[[jar]]")
+    head, _, _ = lock.read_text(encoding="utf-8").partition("[[jar]]")
     roots = tomllib.loads(head)["roots"]
     context = maven.MavenContext(repo_cache=folder / "m2", remote_repos=remote_repositories())
     builder = env.EnvironmentBuilder(context, cache_dir=folder / "environment")
     environment = builder.from_endpoint("+".join(roots))
     paths = {path.name: path for path in environment.all_jars}
-    lock = tomllib.loads((environment.path / "jgo.lock.toml").read_text(encoding="utf-8"))
+    found = tomllib.loads((environment.path / "jgo.lock.toml").read_text(encoding="utf-8"))
     jars = [
         Jar(coordinate, paths[Jar(coordinate, 0, "").file_name].stat().st_size, entry["sha256"])
-        for entry in lock["dependencies"]
+        for entry in found["dependencies"]
         for coordinate in [f"{entry['groupId']}:{entry['artifactId']}:{entry['version']}"]
     ]
     entries = (
@@ -97,7 +97,7 @@ def pin(folder: Path) -> None:
         f'sha256 = "{jar.sha256}"\n'
         for jar in sorted(jars, key=lambda jar: jar.coordinate)
     )
-    PINNED.write_text(head + "\n".join(entries), encoding="utf-8")
+    lock.write_text(head + "\n".join(entries), encoding="utf-8")
 
 
 def _require_checksum(jar: Jar, path: Path) -> None:

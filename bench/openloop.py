@@ -1,0 +1,174 @@
+"""Latency at a fixed rate: an open loop.
+
+Requests are due on a schedule that answers do not slow down, and each latency runs from the moment
+when its request was due: coordinated omission is counted. Percentiles are exact, every latency is
+kept. The load generator is librdkafka alone, one thread that sends and one that reads, so that what
+differs between systems is the systems.
+"""
+
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from broker import Broker
+from confluent_kafka import Consumer, Producer, TopicPartition
+from drain import Backlog, place_for
+from systems import Running, System
+from workload import PARTITIONS, REPLIES
+
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+START_SECONDS = 60.0
+WARM_UP_RATE, WARM_UP_SECONDS = 1000, 3.0
+LATE_SECONDS = 2.0  # answers are waited for so long after the last request
+SENDER = {"linger.ms": 0, "socket.nagle.disable": True, "acks": "all", "log_level": 2}
+READER = {
+    "group.id": "bench-load",
+    "enable.auto.commit": False,
+    "fetch.wait.max.ms": 50,
+    "fetch.queue.backoff.ms": 10,
+    "socket.nagle.disable": True,
+    "isolation.level": "read_committed",
+    "log_level": 2,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """One system at one rate, once. Milliseconds from the scheduled time."""
+
+    system: str
+    form: str
+    guarantee: str
+    repeat: int
+    rate_per_second: float
+    requests: int
+    answered: int
+    percentiles_ms: dict[str, float]
+    max_ms: float
+    void: str | None
+
+
+class Load:
+    """Sends requests on a schedule and takes the time of each answer."""
+
+    def __init__(self, broker: Broker, backlog: Backlog) -> None:
+        self._topic = backlog.topic
+        self._workload = backlog.workload
+        self._producer = Producer({"bootstrap.servers": broker.address, **SENDER})
+        self._consumer = Consumer({"bootstrap.servers": broker.address, **READER})
+        ends = broker.ends(REPLIES)
+        self._consumer.assign([TopicPartition(REPLIES, *each) for each in ends.items()])
+        self._arrived: dict[bytes, float] = {}
+        self._wrong = 0
+        self._sent = 0
+        self._stop = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stop.set()
+        self._reader.join()
+        self._consumer.close()
+
+    def first_answer(self) -> None:
+        """Ask until there is one. Raises ``TimeoutError``."""
+        deadline = time.perf_counter() + START_SECONDS
+        while not self._arrived:
+            self._send()
+            time.sleep(0.2)
+            if time.perf_counter() > deadline:
+                raise TimeoutError(f"no answer within {START_SECONDS:g} s")
+
+    def at_rate(self, rate: float, seconds: float) -> tuple[np.ndarray, int]:
+        """Milliseconds from due to answered, infinite where there is no answer; wrong answers."""
+        count = int(rate * seconds)
+        wrong_before = self._wrong
+        keys, dues = [], np.empty(count)
+        started = time.perf_counter() + 0.02
+        for i in range(count):
+            due = started + i / rate
+            while (left := due - time.perf_counter()) > 0:
+                time.sleep(left)
+            dues[i] = due
+            keys.append(self._send())
+        deadline = time.perf_counter() + LATE_SECONDS
+        while any(key not in self._arrived for key in keys) and time.perf_counter() < deadline:
+            time.sleep(0.05)
+        arrived = np.array([self._arrived.get(key, np.inf) for key in keys])
+        return (arrived - dues) * 1000, self._wrong - wrong_before
+
+    def _send(self) -> bytes:
+        _, _, key, value, headers = self._workload.record(self._sent)
+        place = self._sent % PARTITIONS
+        self._sent += 1
+        self._producer.produce(self._topic, value, key, place, headers=list(headers))
+        self._producer.poll(0)
+        return key or b""
+
+    def _read(self) -> None:
+        while not self._stop.is_set():
+            first = self._consumer.poll(0.1)
+            if first is None or first.error() is not None:
+                continue
+            messages = [first, *self._consumer.consume(10_000, 0)]
+            now = time.perf_counter()
+            for message in messages:
+                self._arrived.setdefault(message.key(), now)
+            # All would cost the computer more than the systems do; one of each fetch is enough.
+            self._wrong += not self._workload.is_right(int(first.key()), first)
+
+
+def latencies(
+    broker: Broker,
+    system: System,
+    backlog: Backlog,
+    rates: Sequence[float],
+    *,
+    repeat: int,
+    seconds: float,
+) -> list[Latency]:
+    """Start *system* and load it at each of *rates* in turn; a rate it cannot hold is the last."""
+    found: list[Latency] = []
+    with tempfile.TemporaryDirectory() as folder:
+        place = place_for(broker, backlog, Path(folder))
+        with Running(system, place) as running:
+            load = Load(broker, backlog)
+            try:
+                load.first_answer()
+                load.at_rate(WARM_UP_RATE, WARM_UP_SECONDS)
+                for rate in rates:
+                    each, wrong = load.at_rate(rate, seconds)
+                    void = running.died or (wrong if system.infers and wrong else None)
+                    found.append(_summary(system, rate, repeat, each, void))
+                    if found[-1].answered < len(each):
+                        break
+            except TimeoutError as error:
+                found.append(_summary(system, 0.0, repeat, np.array([np.inf]), str(error)))
+            finally:
+                load.close()
+    broker.trim(REPLIES, broker.ends(REPLIES))
+    return found
+
+
+def _summary(
+    system: System, rate: float, repeat: int, latencies_ms: np.ndarray, void: object
+) -> Latency:
+    return Latency(
+        system=system.name,
+        form=system.form,
+        guarantee=system.guarantee,
+        repeat=repeat,
+        rate_per_second=rate,
+        requests=len(latencies_ms),
+        answered=int(np.isfinite(latencies_ms).sum()),
+        percentiles_ms={
+            f"p{p:g}": float(np.percentile(latencies_ms, p, method="higher")) for p in PERCENTILES
+        },
+        max_ms=float(latencies_ms.max()),
+        void=None if void is None else str(void),
+    )

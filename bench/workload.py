@@ -1,0 +1,124 @@
+"""What is asked, and what the right answer is.
+
+The FFNN of the Crayfish benchmark (784-32-32-10, weights from a fixed seed), one row a request, in
+both forms of V2. A request's key is its number; every peer returns the key with its answer.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import orjson
+
+from ondemand.contract.codec import InferRequest, array_tensors, encode_request
+from ondemand.contract.headers import Dialect, ReplyAddress, Terms
+from ondemand.contract.record import Headers, OutgoingRecord
+from ondemand.contract.request import request_record
+
+MODEL = "ffnn"
+REPLIES = "bench.replies"
+PARTITIONS = 4
+DISTINCT = 64  # different inputs; request n carries input n % DISTINCT
+TOLERANCE = 1e-5
+TERMS = Terms(None, None, None, None, None)
+# MLServer finds the model by this header; the others do not look at it.
+MLSERVER_MODEL = ("mlserver-model", MODEL.encode())
+
+
+class Form(StrEnum):
+    """How tensors travel."""
+
+    BINARY = "binary"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a run's requests."""
+
+    answered: int
+    repeated: int
+    wrong: int
+
+
+class Workload:
+    """Requests in one form for a model, and their answers by a run of ONNX Runtime alone."""
+
+    def __init__(self, form: Form, model: bytes, inputs: Sequence[Any]) -> None:
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        self.form = form
+        self.expected = [session.run(["y"], {"x": each})[0].ravel() for each in inputs]
+        requests = [InferRequest(array_tensors([("x", each)])) for each in inputs]
+        self._bodies = [encode_request(each, binary=form is Form.BINARY) for each in requests]
+
+    @property
+    def request_bytes(self) -> float:
+        """Bytes of key, headers and value of a request, on average."""
+        records = [self.record(n) for n in range(len(self._bodies))]
+        sizes = [bytes_of(key, value, headers) for _, _, key, value, headers in records]
+        return sum(sizes) / len(sizes)
+
+    def record(self, number: int) -> OutgoingRecord:
+        """Request *number*, for any request topic."""
+        key = b"%09d" % number
+        place = number % PARTITIONS
+        record = request_record(
+            "",
+            key=key,
+            address=ReplyAddress(key, REPLIES, place, Dialect.NATIVE),
+            terms=TERMS,
+            body=self._bodies[number % len(self._bodies)],
+        )
+        return record._replace(partition=place, headers=[*record.headers, MLSERVER_MODEL])
+
+    def judge(self, replies: Iterable[Any]) -> Verdict:
+        """Compare every reply with the right answer; *replies* are librdkafka's messages."""
+        seen: set[bytes] = set()
+        repeated = wrong = 0
+        for message in replies:
+            key = message.key()
+            if key in seen:
+                repeated += 1
+                continue
+            seen.add(key)
+            wrong += not self.is_right(int(key), message)
+        return Verdict(len(seen), repeated, wrong)
+
+    def is_right(self, number: int, message: Any) -> bool:
+        """Whether *message* answers request *number* with the right scores."""
+        try:
+            scores = scores_of(message)
+        except (ValueError, KeyError, IndexError, TypeError):
+            return False
+        wanted = self.expected[number % len(self.expected)]
+        return scores.shape == wanted.shape and bool(
+            (np.abs(scores - wanted) < TOLERANCE).all()
+        )
+
+
+def scores_of(message: Any) -> np.ndarray[Any, Any]:
+    """The first output of a reply in either form."""
+    length = dict(message.headers() or ()).get("inference-header-content-length")
+    if length is not None:
+        return np.frombuffer(message.value(), dtype="<f4", offset=int(length))
+    outputs = orjson.loads(message.value())["outputs"]
+    return np.array(outputs[0]["data"], dtype=np.float32).ravel()
+
+
+def images(count: int = DISTINCT) -> list[Any]:
+    """Inputs for the FFNN, one row each."""
+    return list(np.random.default_rng(1).random((count, 1, 784), dtype=np.float32))
+
+
+def message_bytes(message: Any) -> int:
+    """Bytes of key, headers and value of librdkafka's *message*."""
+    return bytes_of(message.key(), message.value(), message.headers() or ())
+
+
+def bytes_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    """Bytes that a record's content has on the broker, without framing."""
+    named = sum(len(name) + len(value or b"") for name, value in headers)
+    return len(key or b"") + named + len(value or b"")
