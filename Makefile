@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?=
 KAFKA ?=
+QUICK ?=
+ONLY ?=
 LOCK ?=
 SYSTEM := $(shell uname -s)
 USER_CACHE := $(if $(filter Darwin,$(SYSTEM)),$(HOME)/Library/Caches,$(or $(XDG_CACHE_HOME),$(HOME)/.cache))
@@ -19,7 +21,7 @@ FROM_CACHE := $(PIP) install --no-index --find-links "$(WHEELS)"
 OFFLINE := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos simulate check format bench-latency lock lock-jars audit sbom docs clean
+.PHONY: help setup demo test chaos simulate check format bench bench-latency lock lock-jars audit sbom docs clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -50,6 +52,9 @@ format: $(READY)  ## put the code into its one format
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
 
+bench: $(READY)  ## the engine beside its peers, an hour (QUICK=1: one repeat of less, in minutes)
+	@$(BIN)/python bench/run.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
 bench-latency: $(READY)  ## how long does a round trip take, at 500 requests a second
 	@$(BIN)/python bench/latency.py
 
@@ -64,10 +69,11 @@ lock: $(READY)  ## pin what pyproject.toml asks for, with SHA-256 (LOCK=--upgrad
 		--no-emit-index-url --no-header --no-annotate --extra worker --extra cli \
 		--no-emit-package ondemand -c requirements.lock pyproject.toml -o workers/requirements.lock
 
-lock-jars: $(READY)  ## pin the jars of the local Kafka: what `roots` in jars.toml needs
+lock-jars: $(READY)  ## pin the jars of the local Kafka and of the Kafka Streams peer
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/python -c \
-		'import pathlib, sys; from ondemand.local import jars; jars.pin(pathlib.Path(sys.argv[1]))' \
-		"$$folder"
+		'import pathlib, sys; from ondemand.local import jars; at = pathlib.Path(sys.argv[1]); \
+		jars.pin(at / "broker"); jars.pin(at / "bench", pathlib.Path(sys.argv[2]))' \
+		"$$folder" bench/peers/streams/jars.toml
 
 audit: $(READY)  ## is anything pinned known to be vulnerable (exit 1: yes; 2: could not be looked up)
 	@$(BIN)/python release/audit.py requirements.lock workers/requirements.lock

@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-
 from ondemand.runtime.files import digest
 from ondemand.runtime.manifest import MANIFEST
 from ondemand.runtime.scaffold import new_package

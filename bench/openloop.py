@@ -9,7 +9,7 @@ differs between systems is the systems.
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,26 +133,42 @@ def latencies(
     seconds: float,
 ) -> list[Latency]:
     """Start *system* and load it at each of *rates* in turn; a rate it cannot hold is the last."""
-    found: list[Latency] = []
     with tempfile.TemporaryDirectory() as folder:
         place = place_for(broker, backlog, Path(folder))
         with Running(system, place) as running:
             load = Load(broker, backlog)
             try:
-                load.first_answer()
-                load.at_rate(WARM_UP_RATE, WARM_UP_SECONDS)
-                for rate in rates:
-                    each, wrong = load.at_rate(rate, seconds)
-                    void = running.died or (wrong if system.infers and wrong else None)
-                    found.append(_summary(system, rate, repeat, each, void))
-                    if found[-1].answered < len(each):
-                        break
-            except TimeoutError as error:
-                found.append(_summary(system, 0.0, repeat, np.array([np.inf]), str(error)))
+                found = list(
+                    _at_rates(load, system, running, rates, repeat=repeat, seconds=seconds)
+                )
             finally:
                 load.close()
     broker.trim(REPLIES, broker.ends(REPLIES))
     return found
+
+
+def _at_rates(
+    load: Load,
+    system: System,
+    running: Running,
+    rates: Sequence[float],
+    *,
+    repeat: int,
+    seconds: float,
+) -> Iterator[Latency]:
+    try:
+        load.first_answer()
+    except TimeoutError as error:
+        yield _summary(system, 0.0, repeat, np.array([np.inf]), running.died or error)
+        return
+    load.at_rate(WARM_UP_RATE, WARM_UP_SECONDS)
+    for rate in rates:
+        each, wrong = load.at_rate(rate, seconds)
+        yield _summary(
+            system, rate, repeat, each, running.died or (wrong if system.infers and wrong else None)
+        )
+        if not np.isfinite(each).all():
+            return
 
 
 def _summary(

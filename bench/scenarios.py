@@ -1,6 +1,5 @@
 """The smaller questions: heavy models, lengths that vary, many workers, a cold start."""
 
-import itertools
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from drain import Drained, drain, place_for
 from environments import PEERS
 from ground import Ground
 from models import any_length, heavy, package, sleeping_package
-from systems import Running, echo, ours
+from systems import Running, System, echo, ours
 from workload import REPLIES, Form, Workload, images
 
 from ondemand.testing.models import ffnn
@@ -39,7 +38,7 @@ class Figure:
     void: str | None = None
 
 
-def bare(ground: Ground, model: Path, rows: int, repeat: int, scenario: str) -> Figure:
+def bare(model: Path, rows: int, repeat: int, scenario: str) -> Figure:
     """Rows per second of ``session.run`` alone, on full batches, one thread."""
     command = [sys.executable, str(PEERS / "session_run.py"), "--model", str(model)]
     options = [f"--rows={rows}", f"--seconds={BARE_SECONDS}"]
@@ -60,11 +59,14 @@ class HeavyModel:
 
     def measure(self, repeat: int) -> list[Figure]:
         """Bare loop, full batches, and one row at a time, side by side."""
-        found = [bare(self._ground, self._backlog.model, HEAVY_ROWS, repeat, "heavy model")]
+        found = [bare(self._backlog.model, HEAVY_ROWS, repeat, "heavy model")]
         for rows, share in ((HEAVY_ROWS, 1.0), (1, 0.4)):
             system = ours(Form.BINARY, batch_rows_max=rows, model_threads=1, queue_rows_max=4096)
             result = drain(
-                self._ground.broker, system, self._backlog, repeat=repeat,
+                self._ground.broker,
+                system,
+                self._backlog,
+                repeat=repeat,
                 seconds_max=self._ground.scale.drain_seconds_max * share,
             )
             found.append(_figure("heavy model", f"ours, batches of {rows}", result))
@@ -95,7 +97,10 @@ class Lengths:
                 "variable lengths",
                 f"{system.name}, {name}",
                 drain(
-                    self._ground.broker, system, backlog, repeat=repeat,
+                    self._ground.broker,
+                    system,
+                    backlog,
+                    repeat=repeat,
                     seconds_max=self._ground.scale.drain_seconds_max,
                 ),
             )
@@ -118,14 +123,19 @@ class Scaling:
         for workers in self._ground.scale.workers:
             records = int(workers * SLEEPER_ROWS * 10 * SLEEPER_SECONDS)
             backlog = self._ground.other(
-                self._ground.workloads[Form.BINARY], self._folder, records,
+                self._ground.workloads[Form.BINARY],
+                self._folder,
+                records,
                 partitions=SLEEPER_PARTITIONS,
             )
             system = ours(
                 Form.BINARY, processes=workers, batch_rows_max=SLEEPER_ROWS, model_threads=1
             )
             result = drain(
-                self._ground.broker, system, backlog, repeat=repeat,
+                self._ground.broker,
+                system,
+                backlog,
+                repeat=repeat,
                 seconds_max=SLEEPER_SECONDS * 4,
             )
             found.append(_figure("scaling", f"{workers} workers", result))
@@ -134,22 +144,29 @@ class Scaling:
 
 def cold_start(ground: Ground, repeat: int) -> list[Figure]:
     """Seconds from the start of a process to the answer of a request that waits for it."""
-    found = []
-    for system in (ours(Form.BINARY), echo(Form.BINARY)):
-        backlog = ground.empty(system)
-        ground.broker.load(backlog.topic, backlog.workload, range(1))
-        before = ground.broker.ends(REPLIES)
-        with tempfile.TemporaryDirectory() as folder:
-            place = place_for(ground.broker, backlog, Path(folder))
-            started = time.perf_counter()
-            with Running(system, place):
-                while not between(before, ground.broker.ends(REPLIES)):
-                    if time.perf_counter() > started + COLD_SECONDS:
-                        raise TimeoutError(f"{system}: no answer within {COLD_SECONDS:g} s")
-                    time.sleep(0.002)
-                seconds = time.perf_counter() - started
-        found.append(Figure("cold start", system.name, repeat, seconds, "s"))
-    return found
+    return [
+        Figure("cold start", system.name, repeat, _first_answer_seconds(ground, system), "s")
+        for system in (ours(Form.BINARY), echo(Form.BINARY))
+    ]
+
+
+def _first_answer_seconds(ground: Ground, system: System) -> float:
+    backlog = ground.empty(system)
+    ground.broker.load(backlog.topic, backlog.workload, range(1))
+    before = ground.broker.ends(REPLIES)
+    with tempfile.TemporaryDirectory() as folder:
+        place = place_for(ground.broker, backlog, Path(folder))
+        started = time.perf_counter()
+        with Running(system, place):
+            while not between(before, ground.broker.ends(REPLIES)):
+                _require_time(started + COLD_SECONDS)
+                time.sleep(0.002)
+            return time.perf_counter() - started
+
+
+def _require_time(deadline: float) -> None:
+    if time.perf_counter() > deadline:
+        raise TimeoutError(f"no answer within {COLD_SECONDS:g} s")
 
 
 def client(ground: Ground, repeat: int) -> list[Figure]:
@@ -160,7 +177,12 @@ def client(ground: Ground, repeat: int) -> list[Figure]:
         place = place_for(ground.broker, backlog, Path(folder))
         with Running(ours(Form.BINARY), place):
             program = [sys.executable, str(PEERS / "client.py"), "--kafka", ground.broker.address]
-            options = ["--model", backlog.topic.removesuffix(".requests"), "--calls", str(ground.scale.client_calls)]
+            options = [
+                "--model",
+                backlog.topic.removesuffix(".requests"),
+                "--calls",
+                str(ground.scale.client_calls),
+            ]
             done = subprocess.run(
                 [*program, *options], check=True, capture_output=True, text=True, timeout=300
             )
@@ -171,6 +193,9 @@ def client(ground: Ground, repeat: int) -> list[Figure]:
 
 
 def _figure(scenario: str, name: str, result: Drained) -> Figure:
-    return Figure(
-        scenario, name, result.repeat, result.rate_per_second, "requests/s", result.void
-    )
+    return Figure(scenario, name, result.repeat, result.rate_per_second, "requests/s", result.void)
+
+
+def bare_ffnn(ground: Ground, repeat: int) -> Figure:
+    """The model's ceiling: what the processor could do if nothing else were to be done."""
+    return bare(ground.ffnn.with_suffix(".onnx"), 256, repeat, "model")

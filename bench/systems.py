@@ -172,9 +172,7 @@ def mlserver() -> System:
         return [str(python.with_name("mlserver")), "start", str(place.folder)]
 
     found = {"PYTHONPATH": str(PEERS / "mlserver")}
-    return System(
-        "MLServer", Form.JSON, "none", command, share=0.15, live=True, environment=found
-    )
+    return System("MLServer", Form.JSON, "none", command, share=0.15, live=True, environment=found)
 
 
 def _write_mlserver(place: Place) -> None:

@@ -94,9 +94,7 @@ class Workload:
         except (ValueError, KeyError, IndexError, TypeError):
             return False
         wanted = self.expected[number % len(self.expected)]
-        return scores.shape == wanted.shape and bool(
-            (np.abs(scores - wanted) < TOLERANCE).all()
-        )
+        return scores.shape == wanted.shape and bool((np.abs(scores - wanted) < TOLERANCE).all())
 
 
 def scores_of(message: Any) -> np.ndarray[Any, Any]:

@@ -26,9 +26,7 @@ def row_of(record: ConsumerRecord, fields: dict[str, bytes]) -> np.ndarray:
     return np.frombuffer(record.value, dtype="<f4", offset=int(fields[HEAD_LENGTH]))
 
 
-def answer(
-    scores: np.ndarray, fields: dict[str, bytes]
-) -> tuple[bytes, list[tuple[str, bytes]]]:
+def answer(scores: np.ndarray, fields: dict[str, bytes]) -> tuple[bytes, list[tuple[str, bytes]]]:
     """Value and headers of the reply."""
     output = {"name": "y", "shape": [1, 10], "datatype": "FP32"}
     headers = [("correlation-id", fields["correlation-id"])]
@@ -45,9 +43,7 @@ async def run(given: argparse.Namespace) -> None:
     """Answer until cancelled."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        given.model, options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(given.model, options, providers=["CPUExecutionProvider"])
     consumer = AIOKafkaConsumer(
         given.requests,
         bootstrap_servers=given.kafka,

@@ -7,6 +7,7 @@
 ``document``     JSON read within bounds
 ``json_data``    tensors as JSON ``data``
 ``binary_data``  tensors as bytes
+``layout``       heads of binary bodies that were read before
 ``codec``        V2 bodies: both forms, both directions
 ``request``      a request as a record
 ``reply``        a reply as a record, and back

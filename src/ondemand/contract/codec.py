@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from ondemand.contract.document import (
     quoted,
 )
 from ondemand.contract.json_data import decode_data, encode_data
+from ondemand.contract.layout import Layouts
 from ondemand.contract.tensor import DTYPES, Datatype, Tensor
 from ondemand.errors import RequestError, Status
 from ondemand.limits import AXES_MAX, HEADER_VALUE_BYTES_MAX, TENSORS_MAX
 
+_RESPONSE_HEADS_KEPT = 256
 _DATATYPES = {datatype.value: datatype for datatype in Datatype}
 _NUMPY_DATATYPES = {
     (dtype.kind, dtype.itemsize): datatype
@@ -30,6 +33,7 @@ _NUMPY_DATATYPES = {
 }
 # NumPy counts bytes in a signed 64-bit integer, also those of an empty array's other axes.
 _EXTENT_MAX = (2**63 - 1) // 8
+_known_requests = Layouts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +71,19 @@ def decode_request(value: bytes, head_length: int | None) -> InferRequest:
     are unique, and so are those of outputs; whether a model has them is not checked here.
     """
     head = _head(value, head_length)
+    known = None if head_length is None else _known_requests.get(head, len(value))
+    if known is not None:
+        return InferRequest(known.tensors(value), known.wanted, known.id)
     members = parse_object(head)
     inputs = _Tensors(value, head, head_length).decode(members, "inputs")
     outputs: tuple[str, ...] = ()
     if "outputs" in members:
         outputs = tuple(map(_name_of, optional_list(members, "outputs", TENSORS_MAX)))
         _refuse_repeated(outputs, "outputs")
-    return InferRequest(inputs, outputs, optional_text(members, "id"))
+    request = InferRequest(inputs, outputs, optional_text(members, "id"))
+    if head_length is not None:
+        _known_requests.keep(head, len(value), inputs, wanted=outputs, id=request.id)
+    return request
 
 
 def encode_request(request: InferRequest, *, binary: bool) -> Body:
@@ -107,6 +117,8 @@ def decode_response(value: bytes, head_length: int | None) -> InferResponse:
 
 def encode_response(response: InferResponse, *, binary: bool) -> Body:
     """The body for *response*. Raises ``ValueError`` for what the form cannot hold (JSON: NaN)."""
+    if binary and response.id is None:
+        return _encode_anonymous(response)
     members: dict[str, Any] = {
         "model_name": response.model_name,
         "model_version": response.model_version,
@@ -114,6 +126,39 @@ def encode_response(response: InferResponse, *, binary: bool) -> Body:
     if response.id is not None:
         members["id"] = response.id
     return _encode(members, "outputs", response.outputs, binary=binary)
+
+
+def _encode_anonymous(response: InferResponse) -> Body:
+    """As ``_encode``, with a head that is written once for all responses of one form."""
+    described: list[tuple[str, Datatype, tuple[int, ...], int]] = []
+    parts = [b""]
+    for tensor in response.outputs:
+        _check_dtype(tensor)
+        part = encode_bytes(tensor)
+        parts.append(part)
+        described.append((tensor.name, tensor.datatype, tensor.data.shape, len(part)))
+    head = _anonymous_head(response.model_name, response.model_version, tuple(described))
+    parts[0] = head
+    return Body(b"".join(parts), len(head))
+
+
+@lru_cache(maxsize=_RESPONSE_HEADS_KEPT)
+def _anonymous_head(
+    model_name: str,
+    model_version: str,
+    described: tuple[tuple[str, Datatype, tuple[int, ...], int], ...],
+) -> bytes:
+    """The head of a binary response without an ID."""
+    outputs = [
+        {
+            "name": name,
+            "shape": shape,
+            "datatype": datatype,
+            "parameters": {"binary_data_size": size},
+        }
+        for name, datatype, shape, size in described
+    ]
+    return _dumps({"model_name": model_name, "model_version": model_version, "outputs": outputs})
 
 
 def encode_error(code: str, message: str) -> bytes:
@@ -308,13 +353,10 @@ def _encode(
     members[member] = entries
     parts: list[bytes] = [b""]
     for tensor in tensors:
-        data = tensor.data
-        if data.dtype != DTYPES[tensor.datatype]:
-            expected = f"{tensor.datatype} needs {DTYPES[tensor.datatype]}"
-            raise ValueError(f"tensor {quoted(tensor.name)}: dtype {data.dtype}, but {expected}")
+        _check_dtype(tensor)
         entry: dict[str, Any] = {
             "name": tensor.name,
-            "shape": data.shape,
+            "shape": tensor.data.shape,
             "datatype": tensor.datatype,
         }
         entries.append(entry)
@@ -324,11 +366,22 @@ def _encode(
             entry["parameters"] = {"binary_data_size": len(part)}
         else:
             entry["data"] = encode_data(tensor)
-    try:
-        head = orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)
-    except orjson.JSONEncodeError as error:
-        raise ValueError(f"JSON cannot hold a name or an id of this body: {error}") from error
+    head = _dumps(members)
     if not binary:
         return Body(head, None)
     parts[0] = head
     return Body(b"".join(parts), len(head))
+
+
+def _check_dtype(tensor: Tensor) -> None:
+    found, expected = tensor.data.dtype, DTYPES[tensor.datatype]
+    if found is not expected and found != expected:
+        needed = f"{tensor.datatype} needs {expected}"
+        raise ValueError(f"tensor {quoted(tensor.name)}: dtype {found}, but {needed}")
+
+
+def _dumps(members: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError as error:
+        raise ValueError(f"JSON cannot hold a name or an id of this body: {error}") from error

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -36,6 +37,7 @@ HeaderFields = Mapping[str, bytes | None]
 _NAME = re.compile(rb"[a-z0-9][a-z0-9._-]{0,%d}" % (NAME_LENGTH_MAX - 1))
 _PARTITION_MAX = 2**31 - 1
 _DIGITS_MAX = 19
+_TOPICS_KEPT = 256
 
 
 class Dialect(StrEnum):
@@ -127,7 +129,8 @@ def parse_address(fields: HeaderFields, dialects: Sequence[Dialect]) -> ReplyAdd
     if not topic:
         state = "there but null or empty" if names.topic in fields else "missing"
         raise UnanswerableError(f"header {names.topic} is {state}")
-    if not _NAME.fullmatch(topic):
+    name = _topic_name(topic)
+    if name is None:
         raise UnanswerableError(
             f"header {names.topic}: expected a name as [a-z0-9][a-z0-9._-]{{0,99}}, "
             f"got {quoted(topic)}"
@@ -135,7 +138,13 @@ def parse_address(fields: HeaderFields, dialects: Sequence[Dialect]) -> ReplyAdd
     partition = None
     if names.partition in fields:
         partition = _reply_partition(fields[names.partition], names)
-    return ReplyAddress(correlation_id, topic.decode("ascii"), partition, dialect)
+    return ReplyAddress(correlation_id, name, partition, dialect)
+
+
+@lru_cache(maxsize=_TOPICS_KEPT)
+def _topic_name(topic: bytes) -> str | None:
+    """*topic* as text; None if it is no name. A service names the same one in every request."""
+    return topic.decode("ascii") if _NAME.fullmatch(topic) else None
 
 
 def _no_correlation(fields: HeaderFields, dialects: Sequence[Dialect]) -> str:
@@ -194,6 +203,10 @@ def parse_head_length(fields: HeaderFields) -> int | None:
 
     Raises ``RequestError(INVALID_REQUEST)`` that names the header.
     """
+    if fields.get(CONTENT_TYPE) == BINARY:  # nearly always, and then nearly always sound
+        head_length = _decimal(fields.get(HEAD_LENGTH))
+        if head_length is not None:
+            return head_length
     content_type = _present(fields, CONTENT_TYPE) if CONTENT_TYPE in fields else JSON
     if content_type not in {JSON, BINARY}:
         # Parameters (charset=utf-8) and case do not matter in a media type.

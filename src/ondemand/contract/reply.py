@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ondemand.contract.codec import Body, encode_error
@@ -25,6 +26,7 @@ STATUS: Final = "status"
 MODEL_NAME: Final = "model-name"
 SERVER_TIMING: Final = "server-timing"
 
+_COMMON_KEPT = 256
 _STATUSES = {status.encode(): status for status in Status}
 _TIMING = re.compile(rb"(queue|model|batch);(?:dur|desc)=([0-9]{1,12}(?:\.[0-9]{1,9})?)(?![0-9.])")
 
@@ -87,10 +89,7 @@ def reply_record(
     # record with its reply-topic header for a request, and dies of a null correlation header.
     headers: list[tuple[str, bytes | None]] = [
         (ROUTING[address.dialect].correlation, address.correlation_id),
-        (STATUS, status.encode()),
-        (MODEL_NAME, served.model_name.encode()),
-        (MODEL_VERSION, served.model_version.encode()),
-        *form_headers(body.head_length),
+        *_common_headers(status, served.model_name, served.model_version, body.head_length),
         (SERVER_TIMING, timing.header()),
     ]
     traceparent, tracestate = trace
@@ -99,6 +98,19 @@ def reply_record(
     if tracestate:
         headers.append((TRACESTATE, tracestate))
     return OutgoingRecord(address.topic, address.partition, key, body.value, headers)
+
+
+@lru_cache(maxsize=_COMMON_KEPT)
+def _common_headers(
+    status: Status, model_name: str, model_version: str, head_length: int | None
+) -> tuple[tuple[str, bytes], ...]:
+    """The headers that many replies share."""
+    return (
+        (STATUS, status.encode()),
+        (MODEL_NAME, model_name.encode()),
+        (MODEL_VERSION, model_version.encode()),
+        *form_headers(head_length),
+    )
 
 
 def correlation_of(record: Record) -> bytes | None:

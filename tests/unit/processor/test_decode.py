@@ -89,6 +89,27 @@ def test_values_that_the_manifest_forbids():
     assert isinstance(arrive(bad, binary=True, policy=replace(POLICY, finite_only=False)), Request)
 
 
+@pytest.mark.parametrize(
+    ("datatype", "dtype", "largest"),
+    [
+        (Datatype.FP16, np.float16, 6e4),
+        (Datatype.FP32, np.float32, 3e38),
+        (Datatype.FP64, np.float64, 1e308),
+    ],
+)
+def test_no_number_is_too_large_to_be_finite(datatype, dtype, largest):
+    """Squares of large numbers overflow, the numbers do not: they are taken; infinities are not."""
+    takes = (TensorSpec("x", datatype, (None, 2)),)
+    policy = replace(POLICY, signature=Signature(inputs=takes, outputs=(), batched=True))
+
+    for good in ([largest, -largest], [0.0, 1.0]):
+        sent = tensor([good], datatype=datatype, dtype=dtype)
+        assert isinstance(arrive(sent, binary=True, policy=policy), Request)
+    for bad in ([np.inf, 1.0], [-np.inf, largest], [np.nan, largest], [np.inf, -np.inf]):
+        sent = tensor([bad], datatype=datatype, dtype=dtype)
+        assert isinstance(arrive(sent, binary=True, policy=policy), Rejected)
+
+
 def test_sizes_are_checked_before_anything_is_parsed():
     """An oversized body is refused unparsed: here it is not even JSON."""
     small = replace(POLICY, request_bytes_max=100, request_rows_max=2)
