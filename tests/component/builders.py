@@ -67,9 +67,11 @@ def output(record: Record) -> list[list[float]]:
     return decode_response(body.value, body.head_length).outputs[0].data.tolist()
 
 
-def eventually(holds: Callable[[], object], what: str) -> None:
+def eventually(
+    holds: Callable[[], object], what: str, *, bound_seconds: float = BOUND_SECONDS
+) -> None:
     """Wait until *holds*; fails after a bound that a working system never needs."""
-    deadline = time.monotonic() + BOUND_SECONDS
+    deadline = time.monotonic() + bound_seconds
     while not holds():
         assert time.monotonic() < deadline, f"still not: {what}"
         time.sleep(0.002)

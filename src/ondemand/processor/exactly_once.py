@@ -10,18 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from ondemand.contract.record import Partition, Record
-from ondemand.errors import TransportError
 from ondemand.processor.delivery import Consignment, Tracks, mend
 from ondemand.processor.encode import Answer, Desk
 from ondemand.processor.ledger import Ledger, Track
 from ondemand.processor.progress import Marks
 from ondemand.processor.report import Reporter
-from ondemand.transport.base import TransactionAbortedError, TransactionalTransport
+from ondemand.transport.base import (
+    Membership,
+    TransactionAbortedError,
+    TransactionalTransport,
+)
 
 RETRY_SECONDS = 0.1
 WAIT_SECONDS = 0.05
 JOIN_SECONDS = 10.0
-RELEASE_SECONDS = 20.0  # how long a transaction may outlast the assignment that it belongs to
 
 # Together well within the broker's patience: one that outlasts it is aborted, again and again.
 TRANSACTION_RECORDS_MAX = 2_000
@@ -35,7 +37,8 @@ class ExactlyOnce:
 
     A transaction that was aborted is tried again with the same answers, as long as their partitions
     are assigned here: nothing is fetched anew. What belongs to an assignment that has ended is
-    dropped: whoever reads it next answers it. An assignment does not end within a transaction.
+    dropped: whoever reads it next answers it. A transaction may outlast its assignment: it carries
+    the membership of that one, and whoever reads the partitions next begins where it left them.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class ExactlyOnce:
         self._ready: list[_Ready] = []
         self._running = 0  # consignments opened and not sent
         self._committing: list[_Ready] = []
-        self._transacting = False  # a call of the transport is under way
+        self._membership: Membership = None  # of the assignment that the tracks belong to
         self._closing = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
@@ -127,6 +130,7 @@ class ExactlyOnce:
     def assign(self, partitions: Collection[Partition]) -> None:
         """Begin a track for each partition."""
         with self._changed:
+            self._membership = self._transport.membership
             self._ledger.assign(partitions)
 
     def settle(self, deadline: float) -> int:
@@ -137,22 +141,11 @@ class ExactlyOnce:
             return self._running + len(self._ready) + len(self._committing)
 
     def release(self, partitions: Collection[Partition]) -> None:
-        """End the tracks: their answers go into no transaction any more.
-
-        Waits for one that is under way. It began while these partitions were assigned, and must end
-        before they can be assigned again: to the transport, positions do not tell whether they come
-        from this assignment or from the next.
-        """
+        """End the tracks: their answers go into no transaction any more, but for one under way."""
         with self._changed:
             self._ledger.release(partitions)
             self._ready = self._still_assigned(self._ready)
             self._changed.notify_all()
-            ended = self._changed.wait_for(lambda: not self._transacting, RELEASE_SECONDS)
-            if not ended and self._failure is None:
-                self._failure = TransportError(
-                    f"a transaction is still under way {RELEASE_SECONDS:g} s after its partitions "
-                    "went: only a new process can know its outcome"
-                )
 
     def close(self) -> None:
         """End the commit thread. What it has not committed is the next worker's."""
@@ -175,7 +168,6 @@ class ExactlyOnce:
         except BaseException as error:  # noqa: BLE001 - raised again by turn, in the intake thread
             with self._changed:
                 self._failure = error
-                self._transacting = False
                 self._changed.notify_all()
 
     def _next(self) -> list[_Ready]:
@@ -194,32 +186,29 @@ class ExactlyOnce:
 
     def _commit(self, batch: list[_Ready]) -> None:
         """One transaction, tried until it is committed or none of its partitions is ours."""
-        while batch := self._begun(batch):
+        while True:
+            batch, membership = self._begun(batch)
+            if not batch:
+                return
             positions: dict[Partition, int] = {}
             for _, answer in batch:
                 record = answer.record
                 positions[Partition(record.topic, record.partition)] = record.next_offset
             outgoing = [record for _, answer in batch for record in answer.outgoing]
             try:
-                self._transport.transact(outgoing, positions)
+                self._transport.transact(outgoing, positions, membership)
             except TransactionAbortedError as error:
-                self._ended()
                 batch = self._mended(batch, error)
             else:
                 batch = []
 
-    def _begun(self, batch: Sequence[_Ready]) -> list[_Ready]:
-        """What of *batch* is ours. Until ``_ended`` none of its partitions can be released."""
+    def _begun(self, batch: Sequence[_Ready]) -> tuple[list[_Ready], Membership]:
+        """What of *batch* is ours, and by which membership: both of one moment, so that positions
+        never go out as those of a later assignment."""
         with self._changed:
             self._committing = [] if self._over else self._still_assigned(batch)
-            self._transacting = bool(self._committing)
             self._changed.notify_all()
-            return self._committing
-
-    def _ended(self) -> None:
-        with self._changed:
-            self._transacting = False
-            self._changed.notify_all()
+            return self._committing, self._membership
 
     def _mended(self, batch: list[_Ready], error: TransactionAbortedError) -> list[_Ready]:
         """The same answers, but for those that the broker will never take; a moment later."""

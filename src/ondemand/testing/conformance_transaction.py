@@ -20,7 +20,11 @@ from ondemand.testing.conformance_harness import (
     until,
     values,
 )
-from ondemand.transport.base import TransactionAbortedError, TransactionalTransport
+from ondemand.transport.base import (
+    Membership,
+    TransactionAbortedError,
+    TransactionalTransport,
+)
 
 
 class TransactionConformance:
@@ -48,7 +52,8 @@ class TransactionConformance:
         with transacting(harness, topic, group) as worker:
             fetch(worker, 12)
             for end in (2, 4):
-                worker.transact(
+                transact(
+                    worker,
                     [outgoing(replies, b"%d" % n, partition=n % 2) for n in range(end - 2, end)],
                     {Partition(topic, 0): end, Partition(topic, 1): end - 1},
                 )
@@ -65,7 +70,7 @@ class TransactionConformance:
         write(harness, topic, {0: numbered(2)})
         with transacting(harness, topic, group) as worker:
             fetch(worker, 2)
-            worker.transact([], {Partition(topic, 0): 1})
+            transact(worker, [], {Partition(topic, 0): 1})
         with transacting(harness, topic, group) as worker:
             expect_equal(values(fetch(worker, 1)), [b"1"], "values after the position")
 
@@ -82,7 +87,7 @@ class TransactionConformance:
                 error = aborted(worker, [good[0], refused, good[1]], {Partition(topic, 0): 3})
                 expect_equal([f.record for f in error.failures], [refused], "records blamed")
                 expect(all(f.permanent for f in error.failures), "it would be refused again")
-            worker.transact(good, {Partition(topic, 0): 2})
+            transact(worker, good, {Partition(topic, 0): 2})
         with joined(harness, replies) as reader:
             expect_equal(values(fetch(reader, 2)), numbered(2), "values that were written")
         with transacting(harness, topic, group) as worker:
@@ -97,7 +102,7 @@ class TransactionConformance:
         def work() -> None:
             try:
                 for end in range(1, 21):
-                    worker.transact([outgoing(replies, b"%d" % end)], {Partition(topic, 0): end})
+                    transact(worker, [outgoing(replies, b"%d" % end)], {Partition(topic, 0): end})
             except BaseException as error:  # noqa: BLE001 - the test shows it
                 failed.append(error)
 
@@ -112,19 +117,23 @@ class TransactionConformance:
 
     def test_transaction_of_one_who_was_thrown_out(self, harness: TransactionHarness) -> None:
         """Partitions that the group has given away can be answered by their new owner alone, also
-        while the old one does not know it yet. It then joins again, and goes on."""
+        while the old one does not know it yet. It then joins again, and goes on; what it would
+        transact by its old membership stays refused, though the same partitions are its own."""
         topic, replies, group = harness.create_topic(), harness.create_topic(), new_group()
         write(harness, topic, {0: numbered(2)})
         listener = Listener()
         with transacting(harness, topic, group, listener=listener) as worker:
             fetch(worker, 2)
+            before = worker.membership
             harness.lose(worker)
             error = aborted(worker, [outgoing(replies, b"stale")], {Partition(topic, 0): 2})
             expect_equal(error.failures, (), "records blamed")
             again = until(lambda: len(listener.told("assigned")) == 2, [worker], "it joins again")
             again += until(lambda: len(again) >= 2, [worker], "what was not stored comes again")
             expect_equal(values(again), numbered(2), "values that come again")
-            worker.transact([outgoing(replies, b"fresh")], {Partition(topic, 0): 2})
+            stale, ended = [outgoing(replies, b"stale")], {Partition(topic, 0): 2}
+            aborted(worker, stale, ended, membership=before)
+            transact(worker, [outgoing(replies, b"fresh")], {Partition(topic, 0): 2})
         expect_equal(
             [name for name, _ in listener.events][:3], ["assigned", "lost", "assigned"], "told"
         )
@@ -139,8 +148,11 @@ class TransactionConformance:
         first, second = Listener(), Listener()
 
         def settle() -> None:
-            worker.transact(
-                [outgoing(replies, b"last")], {Partition(topic, 0): 4, Partition(topic, 1): 4}
+            first.while_revoked = lambda: None  # a slow computer may revoke once more
+            transact(
+                worker,
+                [outgoing(replies, b"last")],
+                {Partition(topic, 0): 4, Partition(topic, 1): 4},
             )
 
         with transacting(harness, topic, group, listener=first) as worker:
@@ -159,7 +171,6 @@ class TransactionConformance:
                 )
                 gone = next(iter(second.partitions))
                 aborted(worker, [outgoing(replies, b"not mine")], {gone: 6})
-                first.while_revoked = lambda: None
             finally:
                 other.close()
         for index in range(2):
@@ -175,14 +186,14 @@ class TransactionConformance:
         listener = Listener()
         with transacting(harness, topic, group, listener=listener) as worker:
             fetch(worker, 2)
-            listener.while_revoked = lambda: worker.transact(
-                [outgoing(replies, b"last")], {Partition(topic, 0): 1}
+            listener.while_revoked = lambda: transact(
+                worker, [outgoing(replies, b"last")], {Partition(topic, 0): 1}
             )
             worker.close()
             worker.close()
         expect_equal(len(listener.told("revoked")), 1, "revocations")
         try:
-            worker.transact([], {Partition(topic, 0): 2})
+            transact(worker, [], {Partition(topic, 0): 2})
         except TransportError:
             pass
         else:
@@ -215,14 +226,25 @@ def write(
         writer.close()
 
 
+def transact(
+    worker: TransactionalTransport,
+    records: Sequence[OutgoingRecord],
+    positions: dict[Partition, int],
+) -> None:
+    """A transaction of the assignment now."""
+    worker.transact(records, positions, worker.membership)
+
+
 def aborted(
     worker: TransactionalTransport,
     records: Sequence[OutgoingRecord],
     positions: dict[Partition, int],
+    *,
+    membership: Membership = None,
 ) -> TransactionAbortedError:
-    """The error with which the transaction must end."""
+    """The error with which the transaction must end. *membership*: by default that of now."""
     try:
-        worker.transact(records, positions)
+        worker.transact(records, positions, membership or worker.membership)
     except TransactionAbortedError as error:
         return error
     raise AssertionError("the transaction was committed")

@@ -5,7 +5,7 @@ exceptions stop behind these seams: what comes out is a ``TransportError``, chai
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import TransportError
@@ -124,6 +124,11 @@ class TransactionAbortedError(TransportError):
         self.failures = tuple(failures)
 
 
+Membership = Any
+"""Who a worker is in its group, for as long as one assignment lasts. What it holds is the
+transport's affair."""
+
+
 @runtime_checkable
 class TransactionalTransport(WorkerTransport, Protocol):
     """Exactly once: replies and positions become visible together, or not at all.
@@ -131,8 +136,18 @@ class TransactionalTransport(WorkerTransport, Protocol):
     All methods belong to the intake thread but ``transact``, which one other thread may call.
     """
 
-    def transact(self, records: Sequence[OutgoingRecord], positions: Positions) -> None:
+    @property
+    def membership(self) -> Membership:
+        """That of the assignment now: to be asked for in ``on_assigned``, before which it is set,
+        and kept with the records that are fetched until the next one."""
+
+    def transact(
+        self, records: Sequence[OutgoingRecord], positions: Positions, membership: Membership
+    ) -> None:
         """Publish *records* and store *positions* in one transaction; return when it is committed.
+
+        *membership*: of the assignment by which the requests came. Once the group has moved on the
+        broker refuses it, even where the same partitions are assigned to this worker again.
 
         Raises ``TransactionAbortedError`` where nothing of it became visible: also where the
         partitions belong to another worker already. Raises a plain ``TransportError`` where the

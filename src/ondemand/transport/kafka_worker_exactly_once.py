@@ -2,17 +2,18 @@
 
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
 
-from ondemand.contract.record import OutgoingRecord, Partition
+from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.settings import Security
-from ondemand.transport.base import Positions, TransactionAbortedError
+from ondemand.transport.base import Membership, Positions, TransactionAbortedError
 from ondemand.transport.kafka_worker_config import KafkaAddress
 from ondemand.transport.kafka_worker_errors import News
 from ondemand.transport.kafka_worker_source import KafkaSource
+from ondemand.transport.kafka_worker_starts import Starts
 from ondemand.transport.kafka_worker_transaction import TransactionalProducer
 
 
@@ -21,6 +22,9 @@ class _Membership(NamedTuple):
 
     metadata: bytes
     partitions: frozenset[Partition]
+
+
+_NOBODY: Final = _Membership(b"", frozenset())
 
 
 class KafkaExactlyOnceTransport(KafkaSource):
@@ -46,15 +50,17 @@ class KafkaExactlyOnceTransport(KafkaSource):
             kafka, client_id, connect_timeout_seconds, options or {}, security or Security()
         )
         news = News()
+        self.transactional_id = f"{group}.{uuid.uuid4().hex}"
         self._producer = TransactionalProducer(
             address,
             news,
-            transactional_id=f"{group}.{uuid.uuid4().hex}",
+            transactional_id=self.transactional_id,
             # Who is silent for so long has lost its partitions: its transaction need not last.
             timeout_seconds=session_timeout_seconds,
         )
         self._closing = threading.Lock()
-        self._membership: _Membership | None = None
+        self._membership = _NOBODY
+        self._paused: frozenset[Partition] = frozenset()
         super().__init__(
             address,
             group=group,
@@ -62,16 +68,48 @@ class KafkaExactlyOnceTransport(KafkaSource):
             news=news,
             handle=self._producer.handle,
         )
-        self._nobody = self._consumer.consumer_group_metadata()
+        self._starts = Starts(self._consumer, news.tell)
+        self._unjoined = self._consumer.consumer_group_metadata()
 
-    def transact(self, records: Sequence[OutgoingRecord], positions: Positions) -> None:
+    @property
+    def membership(self) -> Membership:
+        """Who this worker is in its group now."""
+        return self._membership
+
+    def fetch(self, records_max: int, timeout_seconds: float) -> Sequence[Record]:
+        """At most *records_max* records, waiting for a first one. Calls the listener."""
+        self._require_open()
+        if found := self._starts.found():
+            super().resume([each for each in found if each not in self._paused])
+        return super().fetch(records_max, timeout_seconds)
+
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Fetch nothing from these until ``resume``."""
+        self._paused = self._paused.union(partitions)
+        super().pause(partitions)
+
+    def resume(self, partitions: Collection[Partition]) -> None:
+        """Fetch from these again, as soon as it is known from where."""
+        self._paused = self._paused.difference(partitions)
+        unknown = self._starts.unknown()
+        super().resume([each for each in partitions if each not in unknown])
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Records not yet fetched. Where it is not known from where to read, one at least: such a
+        partition stands still, and must be seen to."""
+        lags = dict(super().lag())
+        for partition in self._starts.unknown():
+            lags[partition] = max(lags.get(partition, 0), 1)
+        return lags
+
+    def transact(
+        self, records: Sequence[OutgoingRecord], positions: Positions, membership: Membership
+    ) -> None:
         """Write *records* and store *positions*, together or not at all. For any one thread."""
         self._require_open()
-        # Read once: a membership that ends meanwhile is refused by the broker.
-        membership = self._membership
-        if membership is None or not positions.keys() <= membership.partitions:
+        if not positions.keys() <= membership.partitions:
             named = ", ".join(map(str, sorted(positions)))
-            raise TransactionAbortedError(f"{named}: not (all) assigned to this worker any more")
+            raise TransactionAbortedError(f"{named}: not (all) assigned to this worker")
         offsets = [TopicPartition(each.topic, each.index, at) for each, at in positions.items()]
         self._producer.transact(records, offsets, membership.metadata)
 
@@ -91,11 +129,16 @@ class KafkaExactlyOnceTransport(KafkaSource):
         # Asked here, in the thread that rebalances: asked when a transaction begins, it could be
         # of an assignment that is newer than the positions, and the broker would let them pass.
         metadata = consumer.consumer_group_metadata()
+        # Without a membership (we were thrown out meanwhile) the broker would check nothing.
+        known = metadata is not None and metadata != self._unjoined
+        mine = frozenset(Partition(each.topic, each.partition) for each in partitions)
+        self._membership = _Membership(metadata, mine) if known else _NOBODY
         super()._on_assign(consumer, partitions)
-        # After the listener has ended what belongs to the assignment before. Without a membership
-        # (we were thrown out meanwhile) the broker would check nothing.
-        known = metadata is not None and metadata != self._nobody
-        self._membership = _Membership(metadata, self._assigned) if known else None
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        del consumer  # the one that Starts was made with
+        self._paused = frozenset()
+        self._starts.assign(partitions)
 
     def _start(self) -> None:
         self._producer.start(self._address.connect_timeout_seconds)
@@ -104,5 +147,4 @@ class KafkaExactlyOnceTransport(KafkaSource):
         self._producer.serve()
 
     def _forget(self, partitions: frozenset[Partition]) -> None:
-        if self._membership is not None and partitions & self._membership.partitions:
-            self._membership = None
+        self._starts.forget(partitions)

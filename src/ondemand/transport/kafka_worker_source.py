@@ -193,9 +193,13 @@ class KafkaSource(ABC):
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._rebalances += 1
-        consumer.assign(partitions)  # before the listener is told, so that it may pause
+        self._assign(consumer, partitions)  # before the listener is told, so that it may pause
         self._assigned = _partitions(partitions)
         self._call_listener("on_assigned", self._assigned)
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Let the library find out where to begin."""
+        consumer.assign(partitions)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._let_go("on_revoked", partitions)

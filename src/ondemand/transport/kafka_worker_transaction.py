@@ -156,6 +156,9 @@ class TransactionalProducer:
                 self._commit()
                 return True
             error = reports[0].error
+            # Raises what the transaction itself failed of: a record may tell only that it was
+            # dropped for that.
+            self._repeated(store, self._timeout_seconds)
         except _MustAbortError as failure:
             error = failure.error
         aborted = TransactionAbortedError(f"a transaction was aborted: {error.str()}")
@@ -289,7 +292,7 @@ class TransactionalProducer:
         and would be refused again."""
         refused = [report for report in reports if report.error.code() in REFUSED]
         if not refused and error.code() in REFUSED:
-            refused = self._probed(records)
+            refused = self._of_topics_gone(records) or self._probed(records)
         crowded = {
             report.record.topic
             for report in refused

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import ConfigurationError, TransportError
 from ondemand.transport.base import (
+    Membership,
     NotTakenError,
     OnSettled,
     Positions,
@@ -231,11 +232,20 @@ class MemoryTransactionalTransport(MemorySource):
     """A ``TransactionalTransport`` on a ``MemoryBroker``; made by
     ``MemoryBroker.transactional_worker``."""
 
-    def transact(self, records: Sequence[OutgoingRecord], positions: Positions) -> None:
+    @property
+    def membership(self) -> Membership:
+        """Which member of the group this is, and by which of its assignments."""
+        return self.member, self.member.generation
+
+    def transact(
+        self, records: Sequence[OutgoingRecord], positions: Positions, membership: Membership
+    ) -> None:
         """Append *records* and store *positions*, or do nothing and raise
         ``TransactionAbortedError``."""
         self._require_open()
         with self._broker.changed:
+            if membership != self.membership:
+                raise TransactionAbortedError("the group has moved on")
             try:
                 self._require_owned(positions.keys())
             except TransportError as error:
