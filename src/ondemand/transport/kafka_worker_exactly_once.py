@@ -79,8 +79,8 @@ class KafkaExactlyOnceTransport(KafkaSource):
     def fetch(self, records_max: int, timeout_seconds: float) -> Sequence[Record]:
         """At most *records_max* records, waiting for a first one. Calls the listener."""
         self._require_open()
-        if found := self._starts.found():
-            super().resume([each for each in found if each not in self._paused])
+        if self._starts.found():
+            super().pause(self._paused)
         return super().fetch(records_max, timeout_seconds)
 
     def pause(self, partitions: Collection[Partition]) -> None:
@@ -89,18 +89,14 @@ class KafkaExactlyOnceTransport(KafkaSource):
         super().pause(partitions)
 
     def resume(self, partitions: Collection[Partition]) -> None:
-        """Fetch from these again, as soon as it is known from where."""
+        """Fetch from these again."""
         self._paused = self._paused.difference(partitions)
-        unknown = self._starts.unknown()
-        super().resume([each for each in partitions if each not in unknown])
+        super().resume(partitions)
 
     def lag(self) -> Mapping[Partition, int]:
         """Records not yet fetched. Where it is not known from where to read, one at least: such a
         partition stands still, and must be seen to."""
-        lags = dict(super().lag())
-        for partition in self._starts.unknown():
-            lags[partition] = max(lags.get(partition, 0), 1)
-        return lags
+        return {**super().lag(), **dict.fromkeys(self._starts.unknown(), 1)}
 
     def transact(
         self, records: Sequence[OutgoingRecord], positions: Positions, membership: Membership
@@ -138,7 +134,12 @@ class KafkaExactlyOnceTransport(KafkaSource):
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         del consumer  # the one that Starts was made with
         self._paused = frozenset()
-        self._starts.assign(partitions)
+        self._starts.assign([Partition(each.topic, each.partition) for each in partitions])
+
+    def _mine(self, partitions: Collection[Partition]) -> list[TopicPartition]:
+        # What is not read yet is nothing to the library.
+        unknown = self._starts.unknown()
+        return super()._mine([each for each in partitions if each not in unknown])
 
     def _start(self) -> None:
         self._producer.start(self._address.connect_timeout_seconds)

@@ -2,9 +2,11 @@
 
 While a transaction that moves a stored position is open, the broker answers "not yet" (KIP-447).
 The library asks again; but where its assignment changes meanwhile it takes that answer for "none is
-stored" and begins at the first record: every request would be answered once more. So a partition is
-assigned with its position. One whose position is not known yet is assigned at its end and paused,
-until a seek puts it right.
+stored" and begins at the first record: every request would be answered once more. So the library is
+told each position, and of a partition only once its position is known.
+
+(Never "at the end, paused, and put right by a seek": a look-up of the end that a pause has made
+outdated is repeated by the library half a second later, and undoes the seek. That loses requests.)
 
 Asked is the coordinator that gave the assignment, never another connection's: one that has been
 replaced and does not know it yet would tell positions of the past.
@@ -12,12 +14,11 @@ replaced and does not know it yet would tell positions of the past.
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    OFFSET_END,
     OFFSET_INVALID,
     Consumer,
     KafkaError,
@@ -43,8 +44,7 @@ REST_FACTOR: Final = 2.0
 _NOT_YET: Final = frozenset(
     {
         KafkaError.UNSTABLE_OFFSET_COMMIT,
-        KafkaError._TIMED_OUT,  # noqa: SLF001 - public constants, named with an underscore
-        KafkaError._STATE,  # noqa: SLF001 - what was assigned a moment ago cannot be sought yet
+        KafkaError._TIMED_OUT,  # noqa: SLF001 - a public constant, named with an underscore
     }
 )
 
@@ -66,41 +66,52 @@ class Starts:
         self._consumer = consumer
         self._tell = tell
         self._clock = clock
+        self._known: dict[Partition, int] = {}
         self._unknown: deque[Partition] = deque()
         self._ask_seconds = AGAIN_SECONDS
         self._fruitless = 0
         self._ask_at = 0.0
 
     def unknown(self) -> Collection[Partition]:
-        """Those that wait for their position, and must stay paused."""
+        """Those that wait for their position, and are not read yet."""
         return self._unknown
 
-    def assign(self, partitions: Sequence[TopicPartition]) -> None:
+    def assign(self, partitions: Collection[Partition]) -> None:
         """Let the consumer read *partitions*, each from its stored position."""
-        stored = self._stored(partitions, FIRST_SECONDS) if partitions else []
-        self._unknown = deque() if stored is not None else deque(map(_partition, partitions))
+        stored = self._stored(partitions, FIRST_SECONDS) if partitions else {}
+        self._known = stored or {}
+        self._unknown = deque(each for each in partitions if each not in self._known)
         self._ask_seconds, self._fruitless, self._ask_at = AGAIN_SECONDS, 0, self._clock()
-        if stored is None:
-            stored = [_at(each, OFFSET_END) for each in self._unknown]
-        self._consumer.assign(stored)
-        if self._unknown:
-            self._consumer.pause(stored)
+        self._consumer.assign([_at(each, offset) for each, offset in self._known.items()])
 
-    def found(self) -> Sequence[Partition]:
-        """Ask for what is unknown, unless that was in vain a moment ago. What is found now has been
-        sought, and is still paused."""
-        found: list[Partition] = []
+    def found(self) -> bool:
+        """Ask for what is unknown, unless that was in vain a moment ago. Whether something was
+        found: then the consumer reads that, too, and nothing is paused any more."""
+        found: dict[Partition, int] = {}
         while self._unknown and self._clock() >= self._ask_at:
-            if self._sought(self._unknown[0]):
-                found.append(self._unknown.popleft())
-                self._fruitless = 0
-            else:
+            stored = self._stored([self._unknown[0]], self._ask_seconds)
+            if stored is None:
                 self._rest()
-        return found
+            else:
+                self._fruitless = 0
+                found[self._unknown.popleft()] = next(iter(stored.values()))
+        if found:
+            self._go_on_with(found)
+        return bool(found)
 
     def forget(self, partitions: Collection[Partition]) -> None:
         """These are not read here any more."""
         self._unknown = deque(each for each in self._unknown if each not in partitions)
+        self._known = {p: offset for p, offset in self._known.items() if p not in partitions}
+
+    def _go_on_with(self, found: Mapping[Partition, int]) -> None:
+        """Assign *found* besides the others, which go on behind what they have handed over."""
+        others = [TopicPartition(each.topic, each.index) for each in self._known]
+        for each in self._consumer.position(others) if others else ():
+            if each.offset >= 0:
+                self._known[Partition(each.topic, each.partition)] = each.offset
+        self._known |= found
+        self._consumer.assign([_at(each, offset) for each, offset in self._known.items()])
 
     def _rest(self) -> None:
         """Another one is asked for next, as one dead worker's must not hold up all others."""
@@ -111,41 +122,24 @@ class Starts:
             self._fruitless = 0
             self._ask_seconds = min(self._ask_seconds * 2, AGAIN_SECONDS_MAX)
 
-    def _sought(self, partition: Partition) -> bool:
-        asked = TopicPartition(partition.topic, partition.index)
-        stored = self._stored([asked], self._ask_seconds)
-        if stored is None:
-            return False
-        try:
-            self._consumer.seek(stored[0])
-        except KafkaException as failure:
-            self._take_note(error_of(failure))
-            return False
-        return True
-
     def _stored(
-        self, asked: Sequence[TopicPartition], timeout_seconds: float
-    ) -> list[TopicPartition] | None:
+        self, asked: Collection[Partition], timeout_seconds: float
+    ) -> dict[Partition, int] | None:
         """The positions to begin at; None where the broker does not say all of them."""
         try:
-            answers = self._consumer.committed(list(asked), timeout=timeout_seconds)
+            answers = self._consumer.committed(
+                [TopicPartition(each.topic, each.index) for each in asked], timeout=timeout_seconds
+            )
         except KafkaException as failure:
             errors = [error_of(failure)]
         else:
             errors = [each.error for each in answers if each.error is not None]
             if not errors:
-                return [_at(_partition(each), each.offset) for each in answers]
+                return {Partition(each.topic, each.partition): each.offset for each in answers}
         for error in errors:
-            self._take_note(error)
+            if error.code() not in _NOT_YET:
+                self._tell(error)
         return None
-
-    def _take_note(self, error: KafkaError) -> None:
-        if error.code() not in _NOT_YET:
-            self._tell(error)
-
-
-def _partition(at: TopicPartition) -> Partition:
-    return Partition(at.topic, at.partition)
 
 
 def _at(partition: Partition, offset: int) -> TopicPartition:
