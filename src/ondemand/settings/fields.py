@@ -88,9 +88,11 @@ class WorkerSettings(Settings):
     guarantee: Literal["at-least-once", "exactly-once"] = Field(
         default="at-least-once",
         description="`at-least-once`: after a crash an answer may be repeated; clients deliver the "
-        "first. `exactly-once` is an experiment, not a promise: replies and offsets move in one "
-        "transaction, but where partitions change hands a partition may be read again from its "
-        "start, and its requests be answered again (docs/decisions/0009).",
+        "first. `exactly-once`: replies and offsets move in one transaction, and whoever reads "
+        "committed records (our client does) sees one answer to each request. After a crash the "
+        "dead worker's partitions wait until the broker has ended its transaction: up to "
+        "`session_timeout_seconds`, and the ten seconds in which the broker looks "
+        "(docs/decisions/0009).",
     )
     reply_topics: tuple[str, ...] = Field(
         default=("*.replies",),
