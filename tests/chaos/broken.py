@@ -19,6 +19,7 @@ from ondemand.processor import encode, ledger
 from ondemand.processor.at_least_once import AtLeastOnce
 from ondemand.processor.delivery import Consignment
 from ondemand.processor.ledger import Track
+from ondemand.transport.base import Membership
 from ondemand.transport.kafka_worker_exactly_once import KafkaExactlyOnceTransport
 
 OFTEN = ("--set", "commit_interval_seconds=0.05")
@@ -76,10 +77,11 @@ def no_group_metadata() -> Sequence[str]:
         self: KafkaExactlyOnceTransport,
         records: Sequence[OutgoingRecord],
         positions: Mapping[Partition, int],
+        _: Membership,
     ) -> None:
         time.sleep(DECISION_SECONDS)
         offsets = [TopicPartition(each.topic, each.index, at) for each, at in positions.items()]
-        self._producer.transact(records, offsets, self._nobody)
+        self._producer.transact(records, offsets, self._unjoined)
 
     KafkaExactlyOnceTransport.transact = transact  # type: ignore[method-assign] # the mistake
     return ()

@@ -12,7 +12,6 @@ from simulation.network import ExactlyOnceNetwork
 
 from ondemand.processor import at_least_once, encode, loop
 from ondemand.processor.at_least_once import AtLeastOnce
-from ondemand.processor.exactly_once import ExactlyOnce
 from ondemand.processor.ledger import Track
 from ondemand.processor.loop import Processor
 from ondemand.processor.micro_batch import MicroBatcher
@@ -171,15 +170,15 @@ def no_membership() -> Iterator[None]:
 
 
 @contextmanager
-def outlived_assignment() -> Iterator[None]:
-    """A partition is let go while a transaction of its answers is under way."""
+def late_membership() -> Iterator[None]:
+    """A transaction asks for its membership when it begins: the requests came by an earlier one."""
+    transact = ExactlyOnceNetwork.transact
 
-    def release(self, partitions):
-        with self._changed:
-            self._ledger.release(partitions)
-            self._ready = self._still_assigned(self._ready)
+    def late(self, records, positions, _):
+        self._scheduler.sleep(self._weather.travel_seconds())
+        transact(self, records, positions, self.membership)
 
-    with patch.object(ExactlyOnce, "release", release):
+    with patch.object(ExactlyOnceNetwork, "transact", late):
         yield
 
 
@@ -199,6 +198,6 @@ BREAKS: Sequence[Break] = (
     (endless_queue, AT_LEAST_ONCE),
     (early_refusals, AT_LEAST_ONCE),
     (no_membership, EXACTLY_ONCE),
-    (outlived_assignment, EXACTLY_ONCE),
+    (late_membership, EXACTLY_ONCE),
 )
 """All of them, with the guarantee that each is a threat to."""

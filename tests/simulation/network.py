@@ -15,6 +15,7 @@ from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import TransportError
 from ondemand.testing.faults import Fate, FaultyTransport
 from ondemand.transport.base import (
+    Membership,
     OnSettled,
     Positions,
     PublishFailure,
@@ -215,12 +216,17 @@ class ExactlyOnceNetwork(Network):
     def _made(self, broker: MemoryBroker) -> MemorySource:
         return broker.transactional_worker(group=GROUP)
 
-    def transact(self, records: Sequence[OutgoingRecord], positions: Positions) -> None:
+    @property
+    def membership(self) -> Membership:
+        return self.memory.member, self.memory.member.generation
+
+    def transact(
+        self, records: Sequence[OutgoingRecord], positions: Positions, membership: Membership
+    ) -> None:
         self._promises.published(records)
         self._scheduler.sleep(self._weather.travel_seconds())
-        # As Kafka's transport does: the membership that is known when it begins, compared by the
-        # broker when it ends.
-        member, generation = self.memory.member, self.memory.member.generation
+        # The broker compares when it stores the positions, however old the membership is by then.
+        member, generation = membership
         self._scheduler.sleep(self._weather.travel_seconds())
         self._maybe_abort(records)
         with self._broker.changed:
