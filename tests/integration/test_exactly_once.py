@@ -22,6 +22,7 @@ from ondemand.transport.kafka_worker_exactly_once import KafkaExactlyOnceTranspo
 pytestmark = pytest.mark.kafka
 
 REQUESTS = 2_000
+TURNS = 40
 EXPIRY_SECONDS = 60.0  # the broker looks every ten for transactions that have expired
 
 
@@ -146,12 +147,18 @@ def test_a_partition_begins_where_a_pending_transaction_leaves_it(
         assert records == []
         assert sum(max(each.lag().values(), default=0) for each in heirs) >= 1
         dying.abort_transaction(10)
-        eventually(lambda: (read_on(), len(records))[1] >= 2 * PARTITIONS, "they begin")
+        for number in range(TURNS * PARTITIONS):
+            producer.produce(topic, b"more", partition=number % PARTITIONS)
+            if number % PARTITIONS == 0:
+                read_on()  # for seconds: what the library puts off must not move a position
+        producer.flush(10)
+        left = (2 + TURNS) * PARTITIONS
+        eventually(lambda: (read_on(), len(records))[1] >= left, "all that is not stored comes")
     finally:
         for each in heirs:
             each.close()
     assert sorted((record.partition, record.offset) for record in records) == [
-        (index, offset) for index in range(PARTITIONS) for offset in (1, 2)
+        (index, offset) for index in range(PARTITIONS) for offset in range(1, 3 + TURNS)
     ]
 
 
