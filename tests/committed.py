@@ -1,19 +1,28 @@
-"""Requests to the real Kafka, replies that are committed there, workers that come and go."""
+"""Requests to the real Kafka, replies that are committed there, workers that come and go.
+
+``python -m committed FIRST COUNT``, in this folder: storms by so many seeds, on a broker of their
+own; one line for each, with what was found.
+"""
 
 import collections
 import contextlib
+import json
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from ondemand.contract.codec import InferRequest, encode_request
 from ondemand.contract.tensor import Datatype, Tensor
+from ondemand.local import LocalKafka
 from ondemand.runtime.scaffold import new_package
 from ondemand.testing.models import ffnn
 
@@ -23,6 +32,9 @@ KEYS = 40
 IN_FLIGHT_MAX = 300
 SESSION_SECONDS = 2.0
 STOPPED_SECONDS = 4.0
+STORM_REQUESTS = 4_000
+STORM_SECONDS = 150.0
+STORM_FAULTS = 8
 
 
 def body(value, width=2):
@@ -206,3 +218,50 @@ def judged(replies, requests):
         "disorder": [key for key, mine in by_key.items() if mine != sorted(mine)],
     }
     return {kind: each for kind, each in found.items() if each}
+
+
+def storm_by(seed, kafka, folder):
+    """One storm of faults drawn by *seed*, on topics of its own: what was done, and found."""
+    stem, chance = f"storm-{seed}", random.Random(seed)  # noqa: S311 - not a secret
+    faults = [
+        chance.choice(["kill", "stop", "stop", "kill", "join", "leave"])
+        for _ in range(STORM_FAULTS)
+    ]
+    counts = {"requests": PARTITIONS, "replies": 2, "dead-letters": 1}
+    topics = [NewTopic(f"{stem}.{suffix}", count) for suffix, count in counts.items()]
+    created = AdminClient({"bootstrap.servers": kafka}).create_topics(topics, operation_timeout=30)
+    for each in created.values():
+        each.result()
+    producer = Producer({"bootstrap.servers": kafka, "linger.ms": 0, "enable.idempotence": True})
+    with (
+        Replies(kafka, f"{stem}.replies", 2) as replies,
+        Workers(kafka, stem, folder, guarantee="exactly-once") as workers,
+    ):
+        for _ in range(3):
+            workers.start()
+        with contextlib.suppress(AssertionError):  # what is missing is found below
+            storm(
+                producer, replies, workers, stem, requests=STORM_REQUESTS, faults=faults,
+                seed=seed, bound_seconds=STORM_SECONDS,
+            )  # fmt: skip
+        found = {kind: len(each) for kind, each in judged(replies, STORM_REQUESTS).items()}
+        done = {"faults": faults, "left": dict(workers.left), "answers": len(replies.records)}
+    producer.flush(10)
+    return {"seed": seed, **done, "found": found}
+
+
+def main(first, count):
+    """Storms by *count* seeds from *first* on; 1 if anything was found in one of them."""
+    wrong = 0
+    with LocalKafka() as kafka:
+        for seed in range(first, first + count):
+            with tempfile.TemporaryDirectory() as folder:
+                result = storm_by(seed, kafka.address, Path(folder))
+            wrong |= bool(result["found"])
+            sys.stdout.write(json.dumps(result) + "\n")
+            sys.stdout.flush()
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
