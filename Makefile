@@ -21,7 +21,7 @@ FROM_CACHE := $(PIP) install --no-index --find-links "$(WHEELS)"
 OFFLINE := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos simulate check format bench bench-latency lock lock-jars audit sbom docs clean
+.PHONY: help setup demo test chaos simulate fuzz fuzz-guided check format bench bench-latency lock lock-jars audit sbom docs clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,14 @@ chaos: $(READY)  ## kill and pause everything, check every answer (SEED=1 GUARAN
 
 simulate: $(READY)  ## workers and faults in virtual time (SEEDS=1000; SEED=7 tells one seed's story)
 	@cd tests && ../$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
+
+fuzz: $(READY)  ## hostile records through the decoder (RECORDS=1000000 SEED=0; RECORD=7 shows one)
+	@cd tests && ../$(BIN)/python -m fuzz $(if $(RECORDS),--records $(RECORDS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(RECORD),--record $(RECORD)) \
+		$(if $(REPORT),--report "$(abspath $(REPORT))")
+
+fuzz-guided: $(READY)  ## the same guided by coverage; needs the package atheris (RUNS=1000000)
+	@cd tests && ../$(BIN)/python -m fuzz.guided $(if $(RUNS),-runs=$(RUNS)) $(INPUT)
 
 check: $(READY)  ## format, lint, types, directions of imports, and the rules of style
 	@$(BIN)/ruff format --check --quiet .

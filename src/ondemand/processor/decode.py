@@ -5,13 +5,15 @@ answer), ``check_route`` (is that place there), ``decode`` (what is asked).
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from ondemand import limits
 from ondemand.contract.codec import InferRequest, decode_request
+from ondemand.contract.document import quoted
 from ondemand.contract.headers import (
     Dialect,
     ReplyAddress,
@@ -29,6 +31,7 @@ from ondemand.processor.request import Located, Request
 from ondemand.runtime.base import Array, Signature, TensorSpec
 
 DEFAULT_RULE = ReplyTopicRule()
+_NAMES_SHOWN_MAX = 8
 _INEXACT = (Datatype.FP16, Datatype.FP32, Datatype.FP64)
 
 
@@ -92,7 +95,8 @@ def _decode(located: Located, policy: Policy, now_ms: int) -> Request:
     if terms.model_version is not None and terms.model_version != policy.model_version:
         raise RequestError(
             Status.UNSUPPORTED_VERSION,
-            f"version {terms.model_version!r} was asked for; {policy.model_version!r} is served",
+            f"version {quoted(terms.model_version)} was asked for; "
+            f"{policy.model_version!r} is served",
         )
     deadline_ms = _deadline_ms(located.record, terms, policy)
     if deadline_ms is not None and deadline_ms <= now_ms:
@@ -132,7 +136,8 @@ def _match_inputs(tensors: Sequence[Tensor], policy: Policy) -> Mapping[str, Arr
     if given.keys() != {spec.name for spec in specs}:
         raise RequestError(
             Status.INVALID_INPUT,
-            f"inputs {_names(given)} were given; this model takes {_names(s.name for s in specs)}",
+            f"inputs {_names_of_stranger(given)} were given; "
+            f"this model takes {_names(s.name for s in specs)}",
         )
     for spec in specs:
         _check_tensor(given[spec.name], spec, finite_only=policy.finite_only)
@@ -197,7 +202,7 @@ def _match_outputs(body: InferRequest, signature: Signature) -> tuple[str, ...]:
         if name not in known:
             raise RequestError(
                 Status.INVALID_INPUT,
-                f"output {name!r} was asked for; this model gives {_names(sorted(known))}",
+                f"output {quoted(name)} was asked for; this model gives {_names(sorted(known))}",
             )
     if len(set(body.outputs)) != len(body.outputs):
         raise RequestError(Status.INVALID_INPUT, "an output is asked for more than once")
@@ -209,6 +214,13 @@ def _kind_of(inputs: Mapping[str, Array], signature: Signature) -> Hashable:
     if not signature.batched:
         return None
     return tuple([array.shape[1:] for array in inputs.values()])
+
+
+def _names_of_stranger(names: Collection[str]) -> str:
+    """The first of them, cut: no message grows with what a stranger sent."""
+    listed = ", ".join(quoted(name) for name in islice(names, _NAMES_SHOWN_MAX))
+    left = len(names) - _NAMES_SHOWN_MAX
+    return f"{listed} and {left} more" if left > 0 else listed or "none"
 
 
 def _names(names: Iterable[str]) -> str:

@@ -206,3 +206,25 @@ def test_no_body_whatsoever_raises(value):
 
     assert isinstance(got, Rejected)
     assert got.status in {Status.INVALID_REQUEST, Status.INVALID_INPUT, Status.TOO_LARGE}
+
+
+LONG = "n" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("names", "outputs", "headers"),
+    [
+        ([LONG], (), ()),
+        ([f"{i}{LONG}" for i in range(64)], (), ()),
+        (["x"], (LONG,), ()),
+        (["x"], (), [("model-version", b"7" * 4_000)]),
+    ],
+    ids=["a name", "many names", "an output", "a version"],
+)
+def test_no_message_grows_with_what_a_stranger_sent(names, outputs, headers):
+    """A refusal quotes what was sent, cut: otherwise each bad request would cost the broker twice,
+    and a reply could become too large to be published."""
+    got = arrive(*(tensor([[1, 2]], name) for name in names), outputs=outputs, headers=headers)
+
+    assert isinstance(got, Rejected)
+    assert len(got.message) < 1_000
