@@ -65,7 +65,9 @@ async def told(names: list[str]) -> list[tuple[str, str]]:
     ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None
+)
 @given(
     names=st.lists(st.sampled_from(["a", "b", "c", "no-1", "no-2"]), max_size=8),
     ahead=st.integers(0, 9),
