@@ -12,6 +12,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import ClassVar
 
 
 class Status(StrEnum):
@@ -57,6 +58,8 @@ class ModelStoppedError(ModelError):
 class StuckError(OndemandError):
     """The operator must act, after the process has left: something here no longer makes progress,
     and only a new process will."""
+
+    exit_code: ClassVar[int] = 5
 
 
 class TransportError(OndemandError):

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from simulation.network import ExactlyOnceNetwork
 
-from ondemand.processor import at_least_once, encode, loop
+from ondemand.processor import at_least_once, encode, runner
 from ondemand.processor.at_least_once import AtLeastOnce
 from ondemand.processor.ledger import Track
 from ondemand.processor.loop import Processor
@@ -77,27 +77,27 @@ def wrong_address() -> Iterator[None]:
 @contextmanager
 def swapped_neighbours() -> Iterator[None]:
     """The outcomes of a batch are split back to the wrong requests."""
-    infer = loop.infer
+    infer = runner.infer
 
     def swapped(model, batch):
         outcomes = infer(model, batch)
         return outcomes[1:] + outcomes[:1]
 
-    with patch.object(loop, "infer", swapped):
+    with patch.object(runner, "infer", swapped):
         yield
 
 
 @contextmanager
 def poison_for_all() -> Iterator[None]:
     """A request that breaks the model fails its whole batch."""
-    infer = loop.infer
+    infer = runner.infer
 
     def spoiled(model, batch):
         outcomes = infer(model, batch)
         failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
         return failed[:1] * len(outcomes) if failed else outcomes
 
-    with patch.object(loop, "infer", spoiled):
+    with patch.object(runner, "infer", spoiled):
         yield
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from ondemand.errors import StuckError
+
 
 class ExitCode(IntEnum):
     """How every command ends."""
@@ -14,7 +16,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     REFUSED = 3
     NO_REPLY = 4
-    STUCK = 5
+    STUCK = StuckError.exit_code
     INTERRUPTED = 130
 
 

@@ -46,7 +46,10 @@ class Announced(Protocol):
     """What is told of a processor."""
 
     stopping: bool
-    answered: int
+
+    @property
+    def answered(self) -> int:
+        """Answers sent since its start."""
 
     @property
     def partitions(self) -> Collection[Partition]:

@@ -22,6 +22,11 @@ class CostModel:
         per_call, per_row = self.coefficients()
         return f"<CostModel [{per_call * 1e3:.3f} ms + {per_row * 1e6:.1f} µs a row]>"
 
+    @property
+    def known(self) -> bool:
+        """Whether a run was seen."""
+        return self._weight >= 1.0
+
     def learn(self, *, rows: int, seconds: float) -> None:
         """A run of *rows* took *seconds*."""
         self._weight = self._weight * FORGETTING + 1.0
@@ -36,7 +41,7 @@ class CostModel:
         Where all runs had the same rows, all of the cost is taken for the call's: a smaller batch
         is then never promised to be faster than what was seen.
         """
-        if self._weight < 1.0:
+        if not self.known:
             return 0.0, 0.0
         rows, seconds = self._rows / self._weight, self._seconds / self._weight
         spread = self._rows_squared / self._weight - rows * rows

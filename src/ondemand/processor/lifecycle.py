@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 from ondemand.contract.announcement import AnnouncedTensor, Announcement
@@ -16,6 +17,7 @@ from ondemand.contract.topics import (
     request_topic,
     worker_group,
 )
+from ondemand.errors import StuckError
 from ondemand.processor.announcer import Announcer, introduction
 from ondemand.processor.at_least_once import AtLeastOnce
 from ondemand.processor.cost import CostModel
@@ -164,7 +166,14 @@ def make_processor(
         reporter=reporter,
         now_ms=_now_ms,
         clock=clock,
+        leave=partial(_leave, reporter.log),
     )
+
+
+def _leave(log: EventLog, error: StuckError) -> None:
+    """End the process at once: its main thread hangs, and can neither be told nor waited for."""
+    log.error(Event.WORKER_FAILED, message=str(error))
+    os._exit(error.exit_code)
 
 
 def _make_delivery(

@@ -1,26 +1,24 @@
-"""The processor: joins the steps. The intake thread never stops polling; the model thread takes the
-next batch the moment it is free. This is the only module here that waits."""
+"""The processor: joins the steps, in the intake thread, which never stops polling."""
 
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from ondemand import limits
 from ondemand.contract.headers import ReplyAddress
 from ondemand.contract.record import Partition, Record
-from ondemand.contract.reply import ServerTiming
 from ondemand.errors import Status, StuckError, TransportError
 from ondemand.processor.cost import CostModel
 from ondemand.processor.decode import Policy, check_route, decode, locate
-from ondemand.processor.delivery import Consignment, Delivery, Tracks
-from ondemand.processor.encode import Answer, Desk, bury, encode, refuse
+from ondemand.processor.delivery import Delivery
+from ondemand.processor.encode import Answer, Desk, bury, refuse
 from ondemand.processor.guard import Guard
-from ondemand.processor.infer import infer
 from ondemand.processor.micro_batch import BatchLimits, MicroBatcher
-from ondemand.processor.outcome import Outcome, Rejected, Unanswerable
+from ondemand.processor.outbox import Outbox
+from ondemand.processor.outcome import Rejected, Unanswerable
 from ondemand.processor.progress import Progress
 from ondemand.processor.report import Reporter
 from ondemand.processor.request import Request
+from ondemand.processor.runner import Runner, too_late
 from ondemand.telemetry.events import Event
 from ondemand.transport.base import WorkerTransport
 
@@ -60,8 +58,8 @@ class Processor:
         reporter: Reporter,
         now_ms: Callable[[], int],
         clock: Callable[[], float],
+        leave: Callable[[StuckError], None],
     ) -> None:
-        self._model = model
         self._transport = transport
         self._topic = topic
         self._policy = policy
@@ -76,17 +74,25 @@ class Processor:
         self._now_ms = now_ms
         self._batcher = MicroBatcher(batch_limits, cost)
         self._shedding = shedding
-        # Guards the batcher. The delivery has a lock of its own, taken inside this one or alone.
-        self._changed = threading.Condition()
+        self._outbox = Outbox(delivery, reporter)
+        self._runner = Runner(
+            model=model,
+            batcher=self._batcher,
+            cost=cost,
+            desk=desk,
+            outbox=self._outbox,
+            reporter=reporter,
+            now_ms=now_ms,
+            clock=clock,
+            leave=leave,
+        )
         self.stopping = False
         self.paused = False
-        self._model_failure: BaseException | None = None
-        self._record_bytes = 1.0  # of the last fetch, on average
+        self._record_bytes = float(policy.request_bytes_max)  # of the last fetch, on average
         self._reported_at = clock()
         self.turned_at = clock()
         self.joined = False
         self.standing_still: Sequence[str] = ()
-        self.answered = 0
 
     def __repr__(self) -> str:
         return (
@@ -107,7 +113,12 @@ class Processor:
     @property
     def failed(self) -> bool:
         """Whether the model thread ended by an error of ours."""
-        return self._model_failure is not None
+        return self._runner.failure is not None
+
+    @property
+    def answered(self) -> int:
+        """Answers sent since the start."""
+        return self._outbox.answered
 
     def run(self) -> None:
         """Join the group and answer until ``stop``; then settle, commit and leave.
@@ -115,11 +126,10 @@ class Processor:
         Raises ``ConfigurationError`` where the topic or the broker is not there, and whatever the
         model thread died of.
         """
-        model_thread = threading.Thread(target=self._run_model, name="model", daemon=True)
-        model_thread.start()
+        self._runner.start()
         try:
             self._transport.subscribe(self._topic, self)
-            while not self.stopping:
+            while not (self.stopping or self.failed):
                 self._turn()
         except TransportError:
             if not self.stopping:
@@ -128,25 +138,25 @@ class Processor:
             self.stop()
             self._transport.close()  # settles and commits on its way, in on_revoked
             self._delivery.close()
-            model_thread.join(self._drain_timeout_seconds)
-        if self._model_failure is not None:
-            raise self._model_failure
+            self._runner.join(self._drain_timeout_seconds)
+        if self._runner.failure is not None:
+            raise self._runner.failure
 
     def stop(self) -> None:
         """Take nothing more; ``run`` settles what is running, commits, and returns.
 
-        Takes no lock, so that a signal handler may call it: the model thread looks at the flag at
-        least once in every ``IDLE_SECONDS``.
+        Takes no lock, so that a signal handler may call it.
         """
         self.stopping = True
+        self._runner.stop()
 
     # --- the intake thread -------------------------------------------------------------------
 
     def _turn(self) -> None:
-        """One turn of the loop: take, decode, offer; then settle, refuse what is late, commit."""
+        """One turn: take, decode, offer, run what is cheap; settle, refuse what is late, commit."""
         records = self._transport.fetch(self._records_wanted(), self._patience_seconds())
         self._take(records)
-        self._model.check()
+        self._runner.turn()
         self._delivery.turn()
         self._refuse_expired()
         self._shed()
@@ -171,12 +181,9 @@ class Processor:
                 requests.append(decoded)
             else:
                 answers.append(decoded)
-        with self._changed:
-            for request in requests:
-                self._batcher.offer(request)
-            self._changed.notify()
+        self._runner.offer(requests)
         if answers:
-            self._send(answers, self._delivery.open())
+            self._send(answers)
 
     def _decode(self, record: Record, now: float, now_ms: int) -> Request | Answer:
         """A request that the model can run on, or the answer to one that it cannot."""
@@ -204,19 +211,16 @@ class Processor:
                     raise
 
     def _refuse_expired(self) -> None:
-        now_ms = self._now_ms()
-        with self._changed:
-            expired = self._batcher.take_expired(now_ms=now_ms)
-        if expired:
-            answers = [self._too_late(request, now_ms) for request in expired]
-            self._send(answers, self._delivery.open())
+        if expired := self._runner.take_expired():
+            now_ms = self._now_ms()
+            self._send([too_late(request, self._desk, now_ms=now_ms) for request in expired])
 
     def _shed(self) -> None:
         """Answer `overloaded` to whom the policy gives up, so that the others are not late, too."""
         if self._shedding == "none":
             return
         now_ms = self._now_ms()
-        with self._changed:
+        with self._runner.changed:
             if self._shedding == "oldest":
                 shed = self._batcher.take_oldest() if self._batcher.full else ()
             else:
@@ -226,16 +230,17 @@ class Processor:
                 Status.OVERLOADED,
                 "more requests came than this model can answer in time: try later",
             )
-            self._send(
-                [refuse(each.located, outcome, self._desk, now_ms=now_ms) for each in shed],
-                self._delivery.open(),
-            )
+            self._send([refuse(each.located, outcome, self._desk, now_ms=now_ms) for each in shed])
+
+    def _send(self, answers: Sequence[Answer]) -> None:
+        self._outbox.send(answers, self._outbox.open())
 
     def _balance(self) -> None:
         """Pause what comes in while too much waits; polling goes on, so the group keeps us."""
-        with self._changed:
+        changed = self._runner.changed
+        with changed:
             if not self.paused and self._batcher.full:
-                self._changed.wait_for(lambda: not self._batcher.full, FULL_SECONDS)
+                changed.wait_for(lambda: not self._batcher.full, FULL_SECONDS)
             full, roomy = self._batcher.full, self._batcher.roomy
             rows, size_bytes = self._batcher.rows, self._batcher.size_bytes
         # Records whose answers are settled behind a gap take memory, too: one slow request must not
@@ -299,8 +304,7 @@ class Processor:
 
     def on_revoked(self, partitions: Collection[Partition]) -> None:
         """Leave what waits to the next worker, settle what is running, commit."""
-        with self._changed:
-            self._batcher.drop(partitions)
+        self._runner.drop(partitions)
         unsettled = 0
         if not self.failed:
             unsettled = self._delivery.settle(self._clock() + self._drain_timeout_seconds)
@@ -309,91 +313,13 @@ class Processor:
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
         """Forget them: another worker has them already."""
-        with self._changed:
-            self._batcher.drop(partitions)
+        self._runner.drop(partitions)
         self._log.warning(Event.PARTITIONS_LOST, partitions=_names(partitions))
         self._release(partitions)
 
     def _release(self, partitions: Collection[Partition]) -> None:
         self._delivery.release(partitions)
         self.paused = False
-
-    # --- the model thread --------------------------------------------------------------------
-
-    def _run_model(self) -> None:
-        try:
-            while True:
-                batch, tracks = self._next_batch()
-                if not batch:
-                    return
-                self._answer(batch, tracks)
-        except BaseException as error:  # noqa: BLE001 - raised again by run, in the main thread
-            self._model_failure = error
-            self.stop()
-
-    def _next_batch(self) -> tuple[Sequence[Request], Tracks]:
-        """Wait for a batch; an empty one means stop."""
-        with self._changed:
-            while not self.stopping:
-                now = self._clock()
-                if batch := self._batcher.take(now=now, now_ms=self._now_ms()):
-                    self._changed.notify()  # the queue has room
-                    return batch, self._delivery.open()
-                ready_at = self._batcher.ready_at()
-                wait = IDLE_SECONDS if ready_at is None else min(ready_at - now, IDLE_SECONDS)
-                self._changed.wait(wait)
-        return (), {}
-
-    def _answer(self, batch: Sequence[Request], tracks: Tracks) -> None:
-        """Run the model on what is still awaited, and hand all answers to the producer."""
-        now_ms = self._now_ms()
-        late = [r for r in batch if r.deadline_ms is not None and r.deadline_ms <= now_ms]
-        if late:
-            batch = [request for request in batch if request not in late]
-        answers = [self._too_late(request, now_ms) for request in late]
-        if batch:
-            started = self._clock()
-            outcomes = infer(self._model, batch)
-            answers += self._encode(batch, outcomes, started)
-        self._send(answers, tracks)
-
-    def _encode(
-        self, batch: Sequence[Request], outcomes: Sequence[Outcome], started: float
-    ) -> list[Answer]:
-        model_seconds = self._clock() - started
-        rows = sum(request.rows for request in batch)
-        queue_seconds = started - batch[0].located.taken_at
-        self._reporter.batch(rows=rows, model_seconds=model_seconds, queue_seconds=queue_seconds)
-        now_ms = self._now_ms()
-        return [
-            encode(
-                request,
-                outcome,
-                self._desk,
-                timing=ServerTiming(
-                    queue_ms=(started - request.located.taken_at) * 1000,
-                    model_ms=model_seconds * 1000,
-                    batch_rows=rows,
-                ),
-                now_ms=now_ms,
-            )
-            for request, outcome in zip(batch, outcomes, strict=True)
-        ]
-
-    # --- both threads ------------------------------------------------------------------------
-
-    def _send(self, answers: Sequence[Answer], tracks: Tracks) -> None:
-        self._delivery.send(Consignment(answers, tracks))
-        self.answered += len(answers)
-        self._reporter.answered(answers)
-
-    def _too_late(self, request: Request, now_ms: int) -> Answer:
-        overdue_ms = now_ms - (request.deadline_ms or now_ms)
-        outcome = Rejected(
-            Status.DEADLINE_EXCEEDED,
-            f"the deadline passed {overdue_ms} ms ago, before the model was free",
-        )
-        return refuse(request.located, outcome, self._desk, now_ms=now_ms)
 
 
 def _names(partitions: Collection[Partition]) -> list[str]:

@@ -46,6 +46,11 @@ class MicroBatcher:
         return len(self._waiting)
 
     @property
+    def rows_max(self) -> int:
+        """The most rows that one batch may have."""
+        return self._limits.rows_max
+
+    @property
     def full(self) -> bool:
         """Whether to stop offering: a bound of the queue is reached."""
         return (

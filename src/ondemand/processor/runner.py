@@ -1,0 +1,227 @@
+"""What waits for the model, and who runs it: a thread of its own, or the one that took the records.
+
+A run in the model thread lets the intake thread poll and decode meanwhile, and costs a hand-over
+between the two. A model that is done in less is run by the intake thread itself, as the cost model
+says, batch by batch. Whoever does not run watches over whoever does.
+"""
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+
+from ondemand.contract.record import Partition
+from ondemand.contract.reply import ServerTiming
+from ondemand.errors import Status, StuckError
+from ondemand.processor.cost import CostModel
+from ondemand.processor.delivery import Tracks
+from ondemand.processor.encode import Answer, Desk, encode, refuse
+from ondemand.processor.guard import Guard
+from ondemand.processor.infer import infer
+from ondemand.processor.micro_batch import MicroBatcher
+from ondemand.processor.outbox import Outbox
+from ondemand.processor.outcome import Outcome, Rejected
+from ondemand.processor.report import Reporter
+from ondemand.processor.request import Request
+
+TICK_SECONDS = 0.05
+"""How late the model thread may see that it is told to stop, or that a window has closed."""
+
+INLINE_SECONDS = 0.001
+"""A batch that is done sooner is run by the intake thread. See docs/decisions/0010."""
+
+
+class Runner:
+    """Batches requests and runs the model on them.
+
+    ``offer``, ``turn`` and all that takes requests out again belong to the intake thread. *leave*
+    ends the process, where the intake thread itself hangs in a run; it does not return.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Guard,
+        batcher: MicroBatcher,
+        cost: CostModel,
+        desk: Desk,
+        outbox: Outbox,
+        reporter: Reporter,
+        now_ms: Callable[[], int],
+        clock: Callable[[], float],
+        leave: Callable[[StuckError], None],
+    ) -> None:
+        self._model = model
+        self._cost = cost
+        self._desk = desk
+        self._outbox = outbox
+        self._reporter = reporter
+        self._now_ms = now_ms
+        self._clock = clock
+        self._leave = leave
+        # Guards the batcher and `_busy`. The delivery has a lock of its own, taken inside this one.
+        self.changed = threading.Condition()
+        self.batcher = batcher
+        self._busy = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self.failure: BaseException | None = None
+
+    def __repr__(self) -> str:
+        state = "running" if self._busy else "free"
+        return f"<Runner [{state} | {self.batcher.rows} rows waiting]>"
+
+    def start(self) -> None:
+        """Start the model thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Begin no batch any more. Takes no lock, so that a signal handler may call it."""
+        self._stopping = True
+
+    def join(self, timeout_seconds: float) -> None:
+        """Wait until the model thread has ended, at most so long."""
+        self._thread.join(timeout_seconds)
+
+    # --- the intake thread -------------------------------------------------------------------
+
+    def offer(self, requests: Sequence[Request]) -> None:
+        """Let *requests* wait. A model thread that will be needed begins at once."""
+        with self.changed:
+            for request in requests:
+                self.batcher.offer(request)
+            if not self._is_cheap():
+                self.changed.notify()
+
+    def turn(self) -> None:
+        """Run what is cheap here and now; stop a run of the model thread that is overdue.
+
+        Raises ``StuckError`` where such a run does not stop.
+        """
+        while self._take_cheap():
+            pass
+        self._model.check()
+
+    def take_expired(self) -> Sequence[Request]:
+        """Requests whose deadline passed while they waited: to be answered unrun."""
+        with self.changed:
+            return self.batcher.take_expired(now_ms=self._now_ms())
+
+    def drop(self, partitions: Collection[Partition]) -> None:
+        """Forget what waits of *partitions*: whoever reads them next answers it."""
+        with self.changed:
+            self.batcher.drop(partitions)
+
+    def _take_cheap(self) -> bool:
+        """Run one batch in this thread, or leave it to the model thread. Whether one was run."""
+        if not len(self.batcher):  # only this thread adds to it
+            return False
+        with self.changed:
+            batch = self._take() if self._is_cheap() else ()
+            if not batch:
+                self.changed.notify()
+                return False
+            tracks = self._outbox.open()
+        try:
+            self._answer(batch, tracks)
+        finally:
+            self._busy = False
+        return True
+
+    def _is_cheap(self) -> bool:
+        rows = min(self.batcher.rows, self.batcher.rows_max)
+        return self._cost.known and self._cost.seconds(rows) <= INLINE_SECONDS
+
+    # --- the model thread --------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._next()
+        except BaseException as error:  # noqa: BLE001 - the processor raises it, in the main thread
+            self.failure = error
+            self._stopping = True
+
+    def _next(self) -> None:
+        """Run the next batch; return after a while where there is none."""
+        with self.changed:
+            batch = self._take()
+            if not batch:
+                self.changed.wait(self._patience_seconds())
+            else:
+                self.changed.notify()  # the queue has room
+                tracks = self._outbox.open()
+        if not batch:
+            self._watch()
+            return
+        try:
+            self._answer(batch, tracks)
+        finally:
+            self._busy = False
+
+    def _watch(self) -> None:
+        """Stop a run of the intake thread that is overdue; only the process's end stops some."""
+        try:
+            self._model.check()
+        except StuckError as error:
+            self._leave(error)
+
+    def _patience_seconds(self) -> float:
+        ready_at = None if self._busy else self.batcher.ready_at()
+        if ready_at is None:
+            return TICK_SECONDS
+        return min(max(ready_at - self._clock(), 0.0), TICK_SECONDS)
+
+    # --- either ------------------------------------------------------------------------------
+
+    def _take(self) -> Sequence[Request]:
+        """The next batch, and with it the model. Under the lock."""
+        if self._busy or self._stopping:
+            return ()
+        batch = self.batcher.take(now=self._clock(), now_ms=self._now_ms())
+        self._busy = bool(batch)
+        return batch
+
+    def _answer(self, batch: Sequence[Request], tracks: Tracks) -> None:
+        """Run the model on what is still awaited, and send all answers."""
+        now_ms = self._now_ms()
+        late = [r for r in batch if r.deadline_ms is not None and r.deadline_ms <= now_ms]
+        if late:
+            batch = [request for request in batch if request not in late]
+        answers = [too_late(request, self._desk, now_ms=now_ms) for request in late]
+        if batch:
+            started = self._clock()
+            outcomes = infer(self._model, batch)
+            answers += self._encode(batch, outcomes, started)
+        self._outbox.send(answers, tracks)
+
+    def _encode(
+        self, batch: Sequence[Request], outcomes: Sequence[Outcome], started: float
+    ) -> list[Answer]:
+        model_seconds = self._clock() - started
+        rows = sum(request.rows for request in batch)
+        queue_seconds = started - batch[0].located.taken_at
+        self._reporter.batch(rows=rows, model_seconds=model_seconds, queue_seconds=queue_seconds)
+        now_ms = self._now_ms()
+        return [
+            encode(
+                request,
+                outcome,
+                self._desk,
+                timing=ServerTiming(
+                    queue_ms=(started - request.located.taken_at) * 1000,
+                    model_ms=model_seconds * 1000,
+                    batch_rows=rows,
+                ),
+                now_ms=now_ms,
+            )
+            for request, outcome in zip(batch, outcomes, strict=True)
+        ]
+
+
+def too_late(request: Request, desk: Desk, *, now_ms: int) -> Answer:
+    """The answer to a request whose deadline has passed."""
+    overdue_ms = now_ms - (request.deadline_ms or now_ms)
+    outcome = Rejected(
+        Status.DEADLINE_EXCEEDED,
+        f"the deadline passed {overdue_ms} ms ago, before the model was free",
+    )
+    return refuse(request.located, outcome, desk, now_ms=now_ms)
