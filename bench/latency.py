@@ -42,6 +42,7 @@ RESULTS = Path(__file__).parent / "results"
 class Figures:
     """One rate, one repeat. Latencies in milliseconds from the scheduled time."""
 
+    model: str
     rate_per_second: int
     repeat: int
     requests: int
@@ -51,15 +52,17 @@ class Figures:
     batch_rows_mean: float
 
 
-async def measure(client: PredictionClient, rate: int, seconds: float, repeat: int) -> Figures:
-    """Ask at *rate* for *seconds*; every request that is not answered counts as infinitely late."""
+async def measure(
+    client: PredictionClient, rate: int, seconds: float, repeat: int, *, model: str = MODEL
+) -> Figures:
+    """Ask *model* at *rate* for *seconds*; a request without an answer is infinitely late."""
     images = np.random.default_rng(1).random((64, 1, 784), dtype=np.float32)
     count = int(rate * seconds)
     latencies = np.full(count, np.inf)
     batches = np.zeros(count)
 
     async def ask(i: int, due: float) -> None:
-        prediction = await client.predict(MODEL, {"x": images[i % 64]}, timeout=10.0)
+        prediction = await client.predict(model, {"x": images[i % 64]}, timeout=10.0)
         latencies[i] = (time.perf_counter() - due) * 1000
         batches[i] = prediction.timing.batch_rows
 
@@ -72,6 +75,7 @@ async def measure(client: PredictionClient, rate: int, seconds: float, repeat: i
         tasks.append(asyncio.create_task(ask(i, due)))
     await asyncio.gather(*tasks, return_exceptions=True)
     return Figures(
+        model=model,
         rate_per_second=rate,
         repeat=repeat,
         requests=count,

@@ -1,5 +1,6 @@
 """A worker's life: start, be seen, drain at the first signal, leave at the second."""
 
+import gc
 import os
 import signal
 import time
@@ -104,6 +105,9 @@ def run_worker(
     announcer = _make_announcer(me, processor, settings, log=reporter.log)
     health = _serve_health(processor, settings, reporter)
     announcer.start()
+    # What is there now stays: the collector need not look at it again, for 47 ms each time.
+    gc.collect()
+    gc.freeze()
     try:
         with _Signals(processor, settings, reporter.log):
             processor.run()

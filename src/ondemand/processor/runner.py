@@ -26,7 +26,7 @@ TICK_SECONDS = 0.05
 """How late the model thread may see that it is told to stop, or that a window has closed."""
 
 INLINE_SECONDS = 0.001
-"""A batch that is done sooner is run by the intake thread. See docs/decisions/0010."""
+"""A batch that is done sooner is run by the intake thread. See docs/decisions/0011."""
 
 
 class Runner:

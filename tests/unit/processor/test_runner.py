@@ -1,0 +1,157 @@
+"""Who runs the model: the intake thread what is cheap, a thread of its own the rest."""
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+
+from unit.processor.builders import DoublingModel, request
+
+from ondemand.contract.reply import Served
+from ondemand.errors import ModelError
+from ondemand.processor.cost import CostModel
+from ondemand.processor.encode import Desk
+from ondemand.processor.guard import Guard
+from ondemand.processor.micro_batch import BatchLimits, MicroBatcher
+from ondemand.processor.outbox import Outbox
+from ondemand.processor.report import Reporter
+from ondemand.processor.runner import INLINE_SECONDS, Runner
+from ondemand.telemetry.logging import EventLog
+from ondemand.telemetry.metrics import WorkerMetrics
+
+BOUND_SECONDS = 10.0
+HERE = threading.main_thread()
+
+
+class Delivery:
+    """Takes note of what is sent, and in which thread."""
+
+    def __init__(self):
+        self.sent = []
+        self.threads = []
+        self.arrived = threading.Semaphore(0)
+
+    def open(self):
+        return {}
+
+    def send(self, consignment):
+        self.sent += consignment.answers
+        self.threads.append(threading.current_thread())
+        self.arrived.release()
+
+    def statuses(self):
+        return [answer.status for answer in self.sent]
+
+
+class Stubborn(DoublingModel):
+    """Once told to hang, runs until it is released; it may listen when it is told to stop."""
+
+    def __init__(self, *, listens: bool):
+        super().__init__()
+        self.listens = listens
+        self.hangs = False
+        self.released = threading.Event()
+
+    def run(self, inputs):
+        if self.hangs:
+            assert self.released.wait(BOUND_SECONDS)
+            raise ModelError("terminated")
+        return super().run(inputs)
+
+    def stop(self):
+        if self.listens:
+            self.released.set()
+
+
+@contextlib.contextmanager
+def running(model, *, run_seconds: float, clock=time.monotonic, leave=None) -> Iterator:
+    """A runner that has learnt that one row costs *run_seconds*, with what it sends."""
+    cost, delivery = CostModel(), Delivery()
+    cost.learn(rows=1, seconds=run_seconds)
+    reporter = Reporter(EventLog(), WorkerMetrics())
+    runner = Runner(
+        model=Guard(model, timeout_seconds=0.5, cost=cost, clock=clock),
+        batcher=MicroBatcher(BatchLimits(), cost),
+        cost=cost,
+        desk=Desk(Served("m", "1"), "m.dead-letters"),
+        outbox=Outbox(delivery, reporter),
+        reporter=reporter,
+        now_ms=lambda: 0,
+        clock=clock,
+        leave=leave or (lambda error: None),
+    )
+    runner.start()
+    try:
+        yield runner, delivery
+    finally:
+        runner.stop()
+        runner.join(BOUND_SECONDS)
+
+
+def test_a_cheap_batch_is_run_by_the_thread_that_offers_it():
+    """No hand-over: when ``turn`` returns, all that was offered is answered."""
+    with running(DoublingModel(), run_seconds=INLINE_SECONDS / 2) as (runner, delivery):
+        runner.offer([request(0), request(1)])
+        runner.turn()
+        assert delivery.statuses() == ["ok", "ok"]
+        assert delivery.threads == [HERE]
+
+
+def test_an_expensive_batch_is_run_by_the_model_thread():
+    """The intake thread goes on polling meanwhile."""
+    with running(DoublingModel(), run_seconds=INLINE_SECONDS * 1000) as (runner, delivery):
+        runner.offer([request(0)])
+        runner.turn()
+        assert delivery.arrived.acquire(timeout=BOUND_SECONDS)
+        assert HERE not in delivery.threads
+
+
+def test_what_costs_more_than_was_thought_moves_to_the_model_thread():
+    """The choice is made batch by batch, by what runs have cost so far."""
+    ticks = itertools.count()  # each look at the clock is a second later
+    with running(DoublingModel(), run_seconds=0.0, clock=lambda: float(next(ticks))) as (
+        runner,
+        delivery,
+    ):
+        for offset in range(2):
+            runner.offer([request(offset)])
+            runner.turn()
+            assert delivery.arrived.acquire(timeout=BOUND_SECONDS)
+        assert delivery.threads[0] is HERE
+        assert delivery.threads[1] is not HERE
+
+
+def test_a_run_of_the_intake_thread_that_is_overdue_is_stopped():
+    """The model thread watches: the caller is told that the model took too long."""
+    model = Stubborn(listens=True)
+    with running(model, run_seconds=0.0) as (runner, delivery):
+        model.hangs = True
+        runner.offer([request(0)])
+        runner.turn()
+        assert delivery.statuses() == ["model-timeout"]
+        assert delivery.threads == [HERE]
+
+
+def test_where_the_intake_thread_hangs_for_good_the_process_is_ended():
+    """Nobody but the model thread can still act: it ends the process, once it is certain."""
+    model, left = Stubborn(listens=False), []
+
+    def leave(error):
+        left.append(error)
+        model.released.set()  # a process would be gone
+
+    with running(model, run_seconds=0.0, leave=leave) as (runner, _):
+        model.hangs = True
+        runner.offer([request(0)])
+        runner.turn()
+    assert "does not stop" in str(left[0])
+
+
+def test_nothing_is_begun_after_stop():
+    """What waits is left to the next worker."""
+    with running(DoublingModel(), run_seconds=0.0) as (runner, delivery):
+        runner.stop()
+        runner.offer([request(0)])
+        runner.turn()
+    assert delivery.sent == []
