@@ -21,7 +21,7 @@ FROM_CACHE := $(PIP) install --no-index --find-links "$(WHEELS)"
 OFFLINE := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos simulate fuzz fuzz-guided check format bench bench-latency lock lock-jars audit sbom docs clean
+.PHONY: help setup demo test chaos simulate fuzz fuzz-guided fuzz-live soak check format bench bench-latency lock lock-jars audit sbom docs clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,13 @@ fuzz: $(READY)  ## hostile records through the decoder (RECORDS=1000000 SEED=0; 
 
 fuzz-guided: $(READY)  ## the same guided by coverage; needs the package atheris (RUNS=1000000)
 	@cd tests && ../$(BIN)/python -m fuzz.guided $(if $(RUNS),-runs=$(RUNS)) $(INPUT)
+
+fuzz-live: $(READY)  ## hostile records through a worker on a real Kafka (RECORDS=20000 SEED=0)
+	@cd tests && ../$(BIN)/python -m fuzz.live_report $(if $(RECORDS),--records $(RECORDS)) \
+		$(if $(SEED),--seed $(SEED))
+
+soak: $(READY)  ## ten minutes at half of what a worker can do: does anything grow (SECONDS=600)
+	@cd tests && ../$(BIN)/python -m soak $(if $(SECONDS),--seconds $(SECONDS))
 
 check: $(READY)  ## format, lint, types, directions of imports, and the rules of style
 	@$(BIN)/ruff format --check --quiet .

@@ -20,6 +20,9 @@ REQUEST_BYTES_MAX: Final = 1_000_000
 REPLY_BYTES_MAX: Final = 1_000_000
 assert REQUEST_BYTES_MAX + HEADERS_MAX * 512 < RECORD_BYTES_MAX
 
+# A dead letter is a record of full size and what the worker adds; broker/topics.toml says the same.
+DEAD_LETTER_BYTES_MAX: Final = RECORD_BYTES_MAX + 65_536
+
 REQUEST_ROWS_MAX: Final = 1_024
 
 # A JSON body becomes Python objects: x33 at worst for empty lists (measured), so depth and counts

@@ -42,6 +42,8 @@ def judge(sample: Sample) -> str:
     """
     answer = answer_of(sample.record, sample.target)
     _check(sample.record, answer)
+    again = answer_of(sample.record, sample.target)
+    assert again.outgoing == answer.outgoing, "what is remembered of a head changes the answer"
     if not sample.changes:
         assert answer.status == Status.OK, answer
     if SQUEEZED.intersection(sample.changes):

@@ -9,9 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ondemand.contract.headers import DEADLINE, ROUTING, Dialect, HeaderFields, index_headers
+from ondemand.contract.headers import (
+    DEADLINE,
+    ROUTING,
+    Dialect,
+    HeaderFields,
+    index_headers,
+)
 from ondemand.contract.record import Headers, OutgoingRecord, Record
-from ondemand.limits import HEADER_VALUE_BYTES_MAX, REDRIVE_ATTEMPTS_MAX
+from ondemand.limits import (
+    HEADER_VALUE_BYTES_MAX,
+    RECORD_BYTES_MAX,
+    REDRIVE_ATTEMPTS_MAX,
+)
 
 PREFIX: Final = "dead-letter-"
 """Header names that begin so are the worker's: what is redriven goes without them."""
@@ -31,6 +41,7 @@ UNANSWERABLE = "unanswerable"
 """The reason for a record without a usable reply address; other reasons are reply statuses."""
 
 _DIGITS_MAX = 19
+_HEADER_FRAMING_BYTES = 4  # the lengths of a name and of a value
 _DIALECTS: Final[Mapping[bytes | None, Dialect]] = {each.encode(): each for each in Dialect}
 
 
@@ -77,7 +88,16 @@ def dead_letter_record(
 
     Added, not replaced: where a record has been a dead letter before, the last of each counts.
     Without a known dialect, that header is left out. *extra* comes last.
+
+    A record larger than a broker takes (it was compressed on its way) can be kept nowhere: key,
+    value and headers are left out, and the message says so.
     """
+    if (size := _size_bytes(record)) > RECORD_BYTES_MAX:
+        record = record._replace(key=None, value=None, headers=())
+        message = (
+            f"{message} (key, value and headers of {size} bytes are too large to be kept here: "
+            "they stay in the topic that it came from, as long as that keeps them)"
+        )
     headers = [
         *record.headers,
         (REASON, reason.encode()),
@@ -143,6 +163,14 @@ def redriven_record(
     attempts = min(letter.attempts + 1, REDRIVE_ATTEMPTS_MAX)
     headers.append((REDRIVE_ATTEMPTS, b"%d" % attempts))
     return OutgoingRecord(topic, None, letter.record.key, letter.record.value, headers)
+
+
+def _size_bytes(record: Record) -> int:
+    """What *record* takes on the broker, uncompressed; rather more than less."""
+    headers = sum(
+        len(name) + len(value or b"") + _HEADER_FRAMING_BYTES for name, value in record.headers
+    )
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 def _bounded(message: str) -> bytes:

@@ -86,8 +86,9 @@ _PRODUCER: Final[Mapping[str, Any]] = MappingProxyType(
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 131_072,
         "message.timeout.ms": 30_000,
-        # The broker's own default: the library's is below what a full reply and its headers need.
-        "message.max.bytes": limits.RECORD_BYTES_MAX,
+        # Above the broker's own default: a dead letter is larger than the record that it keeps.
+        # What a topic takes is the broker's to say.
+        "message.max.bytes": limits.DEAD_LETTER_BYTES_MAX,
     }
 )
 

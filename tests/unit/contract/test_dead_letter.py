@@ -18,11 +18,24 @@ from ondemand.contract.dead_letter import (
 )
 from ondemand.contract.headers import ROUTING, Dialect, index_headers, parse_address
 from ondemand.contract.record import Record
-from ondemand.limits import REDRIVE_ATTEMPTS_MAX
+from ondemand.limits import (
+    DEAD_LETTER_BYTES_MAX,
+    RECORD_BYTES_MAX,
+    REDRIVE_ATTEMPTS_MAX,
+)
 
 VALUES = st.none() | st.binary(max_size=8)
 NAMES = st.sampled_from(
-    ["correlation-id", "deadline", "reply-topic", "x", REDRIVE_ATTEMPTS, SOURCE, TIME, DIALECT]
+    [
+        "correlation-id",
+        "deadline",
+        "reply-topic",
+        "x",
+        REDRIVE_ATTEMPTS,
+        SOURCE,
+        TIME,
+        DIALECT,
+    ]
 ) | st.text(max_size=5)
 HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
 RECORDS = st.builds(
@@ -61,7 +74,11 @@ def test_a_redriven_request_is_the_one_that_was_buried(record):
         for name, value in record.headers
         if name != REDRIVE_ATTEMPTS and not name.startswith(PREFIX)
     ]
-    assert (back.topic, back.key, back.value) == ("m.requests", record.key, record.value)
+    assert (back.topic, back.key, back.value) == (
+        "m.requests",
+        record.key,
+        record.value,
+    )
     assert list(back.headers[:-1]) == own
     assert back.headers[-1][0] == REDRIVE_ATTEMPTS
 
@@ -129,9 +146,17 @@ def test_what_the_worker_wrote_is_read():
     forged = [(SOURCE, b"other.requests/0/0"), (TIME, b"1"), (DIALECT, b"spring")]
     record = Record("m.requests", 4, 17, None, None, forged, 3)
     letter = buried(record, dialect=Dialect.NATIVE)
-    assert (letter.reason, letter.message, letter.worker) == ("model-error", "no", "m/1.2.3")
+    assert (letter.reason, letter.message, letter.worker) == (
+        "model-error",
+        "no",
+        "m/1.2.3",
+    )
     assert (letter.source, letter.source_topic) == ("m.requests/4/17", "m.requests")
-    assert (letter.version, letter.time_ms, letter.dialect) == ("1.2.3", 7, Dialect.NATIVE)
+    assert (letter.version, letter.time_ms, letter.dialect) == (
+        "1.2.3",
+        7,
+        Dialect.NATIVE,
+    )
 
 
 @pytest.mark.parametrize("source", [b"", b"m.requests", b"m.requests/0", b"m/0/x", b"m/-1/0"])
@@ -149,7 +174,12 @@ def test_a_letter_without_time_has_its_records():
 
 def test_only_a_deadline_that_has_passed_has_passed():
     """A deadline passes at its own millisecond; what is no deadline never does."""
-    for value, passed in ((b"99", True), (b"100", True), (b"101", False), (b"x", False)):
+    for value, passed in (
+        (b"99", True),
+        (b"100", True),
+        (b"101", False),
+        (b"x", False),
+    ):
         assert deadline_passed([("deadline", b"1"), ("deadline", value)], 100) is passed
     assert not deadline_passed([], 100)
 
@@ -157,7 +187,56 @@ def test_only_a_deadline_that_has_passed_has_passed():
 def test_named_headers_are_left_out():
     """All of a repeated header go: the last but one must not count instead."""
     record = Record(
-        "m.requests", 0, 0, None, None, [("deadline", b"1"), ("a", b""), ("deadline", b"2")], 3
+        "m.requests",
+        0,
+        0,
+        None,
+        None,
+        [("deadline", b"1"), ("a", b""), ("deadline", b"2")],
+        3,
     )
     back = redriven_record(buried(record), "m.requests", without=frozenset({"deadline"}))
     assert list(back.headers) == [("a", b""), (REDRIVE_ATTEMPTS, b"1")]
+
+
+def full(**parts):
+    """A record of the full size, in its value or elsewhere."""
+    return Record(
+        "m.requests",
+        0,
+        7,
+        **{"key": None, "value": None, "headers": (), **parts},
+        timestamp_ms=1,
+    )
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"value": bytes(RECORD_BYTES_MAX + 1)},
+        {"key": bytes(RECORD_BYTES_MAX + 1)},
+        {"headers": (("h", bytes(RECORD_BYTES_MAX)),)},
+        {"headers": (("h", None),) * 300_000},
+    ],
+    ids=["value", "key", "a header", "many headers"],
+)
+def test_what_no_topic_takes_is_not_kept(parts):
+    """A record that was compressed may be larger than any dead letter: if it were kept, it could
+    never be written, and its partition would stand still. Where it was, and why, is said."""
+    letter = buried(full(**parts))
+
+    assert (letter.record.key, letter.record.value) == (None, None)
+    assert letter.source == "m.requests/0/7"
+    assert letter.reason == "model-error"
+    assert "too large to be kept" in letter.message
+    assert len(letter.record.headers) < 10
+
+
+def test_a_record_of_full_size_is_kept():
+    """What a broker takes as a request fits the dead letters, with what the worker adds."""
+    record = full(value=bytes(RECORD_BYTES_MAX - 300), headers=(("h", b"v" * 200),))
+    letter = buried(record)
+
+    assert letter.record.value == record.value
+    added = sum(len(name) + len(value or b"") for name, value in letter.record.headers)
+    assert len(record.value) + added < DEAD_LETTER_BYTES_MAX
