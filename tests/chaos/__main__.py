@@ -5,6 +5,7 @@ often than it had to be, or a control passed.
 """
 
 import argparse
+import logging
 import random
 import shutil
 import signal
@@ -32,13 +33,17 @@ SCALES: Mapping[str, Scale] = {"full": plan.FULL, "quick": plan.QUICK}
 def main() -> int:
     """Run what the command line asks for; the exit code."""
     given = _arguments()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # brokers go away here
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _tell(f"seed {given.seed}: `{_command(given)}` repeats this plan")
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    _tell(f"the workers' logs are in {folder}, and removed if all is good")
+    _tell(f"logs and the brokers' data are in {folder}, and removed if all is good")
     with (
         LocalKafka(
-            brokers=BROKERS, properties=PROPERTIES, start_timeout_seconds=RESTART_SECONDS
+            brokers=BROKERS,
+            folder=folder / "kafka",
+            properties=PROPERTIES,
+            start_timeout_seconds=RESTART_SECONDS,
         ) as kafka,
         Surgeon(kafka) as surgeon,
     ):

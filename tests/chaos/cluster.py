@@ -33,7 +33,7 @@ def create_topics(kafka: str, partitions: Mapping[str, int]) -> None:
         NewTopic(name, num_partitions=count, replication_factor=BROKERS, config=config)
         for name, count in partitions.items()
     ]
-    admin = AdminClient({"bootstrap.servers": kafka})
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
     for created in admin.create_topics(topics, operation_timeout=CREATE_SECONDS).values():
         created.result()
     wait_until_healed(kafka, partitions.keys())
@@ -42,7 +42,7 @@ def create_topics(kafka: str, partitions: Mapping[str, int]) -> None:
 def wait_until_healed(kafka: str, topics: Collection[str] = ()) -> None:
     """Until *topics* are there, and all copies of all topics are in step. Raises
     ``TimeoutError``."""
-    admin = AdminClient({"bootstrap.servers": kafka})
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
     deadline = time.monotonic() + HEALED_SECONDS
     while not _healed(admin, topics):
         if time.monotonic() > deadline:

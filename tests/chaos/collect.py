@@ -35,6 +35,7 @@ def read_topic(kafka: str, topic: str) -> Iterator[Record]:
     consumer = Consumer(
         {
             "bootstrap.servers": kafka,
+            "log_level": 0,
             "group.id": "chaos-reader",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",

@@ -60,7 +60,7 @@ def counts(plan: Plan, evidence: Evidence) -> Sequence[Count]:
         Count("workers at every time", plan.scale.workers, least.workers),
         Count("workers killed (SIGKILL)", done(Act.KILL), least.kills),
         Count(
-            "workers paused (SIGSTOP, SIGCONT) and found evicted",
+            "workers paused (SIGSTOP, SIGCONT) and evicted meanwhile",
             evidence.evictions,
             least.evictions,
         ),

@@ -17,7 +17,7 @@ from pathlib import Path
 from chaos import collect, fleet, load
 from chaos.cluster import Surgeon, create_topics, wait_until_healed
 from chaos.evidence import Done, Evidence
-from chaos.fleet import Fleet
+from chaos.fleet import ASSIGNED, Fleet
 from chaos.offsets import COMMITS_TOPIC, Lookout, commits, reached
 from chaos.plan import SESSION_SECONDS, Act, Fault, Plan
 from chaos.services import Names, RawProducer, Visitors
@@ -31,7 +31,12 @@ LOOK_SECONDS = 120.0
 STARTS_MAX = 10
 DRAIN_SECONDS = 120.0
 TICK_SECONDS = 0.02
+AGAIN_SECONDS = 0.5
+PATIENCE = 20  # so many times
 AT_LEAST_ONCE, EXACTLY_ONCE = "at-least-once", "exactly-once"
+
+At = Callable[[float, Callable[[], None]], None]
+"""Has something done so many seconds after the beginning."""
 
 SETTINGS = {
     "session_timeout_seconds": f"{SESSION_SECONDS:g}",
@@ -130,7 +135,7 @@ def _begin(cast: _Cast, script: Script) -> None:
         cast.fleet.start(slot)
     cast.lookout.start()
     deadline = time.monotonic() + START_SECONDS
-    while cast.fleet.said('"partitions.assigned"') < script.plan.scale.workers:
+    while cast.fleet.said(ASSIGNED) < script.plan.scale.workers:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not all workers joined within {START_SECONDS:g} s")
         cast.fleet.tend()
@@ -161,16 +166,13 @@ def _act_out(cast: _Cast, plan: Plan, say: Callable[[str], None]) -> None:
         time.sleep(TICK_SECONDS)
 
 
-def _do(
-    cast: _Cast, fault: Fault, at: Callable[[float, Callable[[], None]], None], started: float
-) -> None:
+def _do(cast: _Cast, fault: Fault, at: At, started: float) -> None:
     now_ms = time.time_ns() // 1_000_000
     match fault.act:
         case Act.KILL:
             cast.fleet.kill(fault.target)
         case Act.PAUSE:
-            cast.fleet.pause(fault.target)
-            at(time.monotonic() - started + fault.seconds, lambda: _wake(cast, fault, now_ms))
+            _pause(cast, fault, at, started)
             return
         case Act.JOIN:
             cast.fleet.start(fault.target)
@@ -185,6 +187,30 @@ def _do(
         case Act.VISIT:
             cast.visitors.receive(fault)
     cast.done.append(Done(fault.act, fault.target, now_ms, now_ms))
+
+
+def _pause(cast: _Cast, fault: Fault, at: At, started: float, patience: int = PATIENCE) -> None:
+    """Once it has something to lose, and until that is lost: on a busy computer either comes late.
+
+    Both within a bound; whether it was evicted is for the evidence to say.
+    """
+    now = time.monotonic() - started
+    if not cast.fleet.has(fault.target):
+        return  # it left while this waited
+    if patience and not cast.fleet.serves(fault.target):
+        at(now + AGAIN_SECONDS, lambda: _pause(cast, fault, at, started, patience - 1))
+        return
+    begun_ms = time.time_ns() // 1_000_000
+    cast.fleet.pause(fault.target)
+
+    def wake(patience: int) -> None:
+        if patience and cast.fleet.paused(fault.target) and not cast.fleet.replaced(fault.target):
+            at(time.monotonic() - started + AGAIN_SECONDS, lambda: wake(patience - 1))
+            return
+        # Those who took over have asked for their positions by then.
+        at(time.monotonic() - started + AGAIN_SECONDS, lambda: _wake(cast, fault, begun_ms))
+
+    at(now + fault.seconds, lambda: wake(PATIENCE))
 
 
 def _wake(cast: _Cast, fault: Fault, begun_ms: int) -> None:
@@ -267,5 +293,5 @@ def _evidence(stage: Stage, script: Script, cast: _Cast) -> Evidence:
         acknowledged=cast.raw.acknowledged,
         callers=dict(cast.visitors.outcomes),
         exits=dict(cast.fleet.exits),
-        evictions=cast.fleet.evictions(),
+        evictions=cast.fleet.evictions,
     )

@@ -82,8 +82,7 @@ class Evidence:
     """All of it. *ends*: the end of each partition of the request topic; *positions*: what the
     group had committed at last. *acknowledged*: requests that the brokers took from the raw
     producers. *callers*: what became of each call of the clients. *exits*: how worker processes
-    ended. *evictions*: how many pauses ended with a worker that found its partitions taken
-    away."""
+    ended. *evictions*: pauses in which others were given what the paused worker had."""
 
     asked: Sequence[Asked]
     answered: Sequence[Answered]

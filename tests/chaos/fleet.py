@@ -1,18 +1,21 @@
 """The workers of a run: one process for each slot, started again when it ends unasked."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 START_PAUSE_SECONDS = 1.0  # before a process that ended by itself is started again
 LEAVE_SECONDS = 30.0
-EVICTED = '"partitions.lost"'
+ASSIGNED = '"partitions.assigned"'
+REBALANCED = (ASSIGNED, '"partitions.lost"', '"partitions.revoked"')
 
 
 @dataclass(slots=True)
@@ -20,6 +23,8 @@ class _Slot:
     process: subprocess.Popen[bytes]
     log: Path
     paused: bool = False
+    lost: frozenset[str] = frozenset()  # the partitions that it had when it was paused
+    told_by: Mapping[Path, int] = field(default_factory=dict)  # and how much others had told
     ended_at: float | None = None
 
 
@@ -33,9 +38,9 @@ class Fleet:
     command: Sequence[str]
     logs: Path
     exits: Counter[str] = field(default_factory=Counter)
+    evictions: int = 0  # pauses in which others were given what the paused process had
     _slots: dict[int, _Slot] = field(default_factory=dict)
     _leaving: list[tuple[subprocess.Popen[bytes], float]] = field(default_factory=list)
-    _paused_at: defaultdict[Path, list[int]] = field(default_factory=lambda: defaultdict(list))
     _started: int = 0
 
     def start(self, slot: int) -> None:
@@ -64,15 +69,43 @@ class Fleet:
         """SIGSTOP."""
         hit = self._slots[slot]
         hit.paused = True
+        hit.lost = _holds(_told(hit.log))
+        hit.told_by = {path: len(_told(path)) for path in self.logs.iterdir()}
         hit.process.send_signal(signal.SIGSTOP)
-        self._paused_at[hit.log].append(hit.log.stat().st_size)
 
     def resume(self, slot: int) -> None:
         """SIGCONT; nothing where the process is another by now, or has left."""
         hit = self._slots.get(slot)
         if hit is not None and hit.paused:
+            self.evictions += self.replaced(slot)
             hit.paused = False
             hit.process.send_signal(signal.SIGCONT)
+
+    def has(self, slot: int) -> bool:
+        """Whether *slot* has not been asked to leave."""
+        return slot in self._slots
+
+    def paused(self, slot: int) -> bool:
+        """Whether the process in *slot* is paused; not if another has taken its place."""
+        each = self._slots.get(slot)
+        return each is not None and each.paused
+
+    def serves(self, slot: int) -> bool:
+        """Whether the process in *slot* has partitions, and is awake."""
+        each = self._slots.get(slot)
+        return each is not None and not each.paused and bool(_holds(_told(each.log)))
+
+    def replaced(self, slot: int) -> bool:
+        """Whether others have been given what the process in *slot* had when it was paused: the
+        group has thrown it out. False where it is not paused."""
+        each = self._slots.get(slot)
+        if each is None or not each.paused:
+            return False
+        return any(
+            each.lost & _given(_told(path)[each.told_by.get(path, 0) :])
+            for path in self.logs.iterdir()
+            if path != each.log
+        )
 
     def leave(self, slot: int) -> None:
         """SIGTERM; the slot ends. ``tend`` sees the process off."""
@@ -119,17 +152,6 @@ class Fleet:
         """How many lines of all logs hold *text*."""
         return sum(path.read_text("utf-8", "replace").count(text) for path in self.logs.iterdir())
 
-    def evictions(self) -> int:
-        """How many pauses ended with a process that found its partitions taken away."""
-        found = 0
-        for path, marks in self._paused_at.items():
-            log = path.read_bytes()
-            ends = [*marks[1:], len(log)]
-            found += sum(
-                EVICTED.encode() in log[start:end] for start, end in zip(marks, ends, strict=True)
-            )
-        return found
-
     def last_words(self) -> str:
         """The last line of the newest log that has one."""
         logs = sorted(self.logs.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
@@ -165,3 +187,21 @@ def command(
 
 def _status(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
+
+
+def _told(log: Path) -> Sequence[str]:
+    """Of the lines of a log, those about partitions."""
+    text = log.read_text("utf-8", "replace")
+    lines = text[: text.rfind("\n") + 1].splitlines()  # the last one may be half written
+    return [line for line in lines if any(event in line for event in REBALANCED)]
+
+
+def _holds(told: Sequence[str]) -> frozenset[str]:
+    """What a process has that has told so much."""
+    return _given(told[-1:])
+
+
+def _given(told: Sequence[str]) -> frozenset[str]:
+    """All partitions that a process was given."""
+    given = [json.loads(line)["partitions"] for line in told if ASSIGNED in line]
+    return frozenset(chain.from_iterable(given))

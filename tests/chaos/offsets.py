@@ -31,6 +31,7 @@ class Lookout:
         self._consumer = Consumer(
             {
                 "bootstrap.servers": kafka,
+                "log_level": 0,
                 "group.id": group,
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-PAUSE_MARGIN_SECONDS = (1.0, 3.0)  # beyond the session timeout: long enough to be evicted
+PAUSE_MARGIN_SECONDS = (1.5, 3.5)  # beyond the session timeout: long enough to be evicted
 SESSION_SECONDS = 3.0
 SETTLED_SECONDS = 8.0  # a process this old has joined its group, and has something to lose
 EXTRA_SLOTS_MAX = 3
@@ -71,7 +71,7 @@ FULL = Scale(
     rate_per_second=140.0,
     workers=4,
     kills=55,
-    pauses=62,
+    pauses=78,
     joins=22,
     broker_kills=6,
     rolls=1,

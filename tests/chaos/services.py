@@ -73,6 +73,7 @@ class RawProducer:
         self._producer = Producer(
             {
                 "bootstrap.servers": kafka,
+                "log_level": 0,  # that brokers go away is no news here
                 "enable.idempotence": True,
                 "linger.ms": 2,
                 "message.timeout.ms": 120_000,
@@ -141,6 +142,7 @@ class Visitors:
     _loop: asyncio.AbstractEventLoop = field(init=False)
     _thread: threading.Thread | None = None
     _visits: set["asyncio.Task[None]"] = field(default_factory=set)
+    _leaving: set[PredictionClient] = field(default_factory=set)
 
     def start(self) -> None:
         """Begin to receive visits."""
@@ -187,6 +189,7 @@ class Visitors:
             if calls and not visit.rude:
                 await asyncio.wait(calls)
         finally:
+            self._leaving.add(client)
             await client.close()
             if calls:
                 await asyncio.wait(calls)
@@ -220,7 +223,8 @@ class Visitors:
                 key=b"client-%d" % (number // CLIENT_NUMBERS_EACH),
             )
         except PredictionError as error:
-            self.outcomes[_refusal(kind, error)] += 1
+            left = " when its client left" if client in self._leaving else ""
+            self.outcomes[_refusal(kind, error) + left] += 1
         except Exception as error:  # noqa: BLE001 - a caller may be told nothing else: a finding
             self.outcomes[f"wrong: {type(error).__name__} was raised"] += 1
         else:

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import pytest
 from chaos.check import CLOCK_SLACK_MS, Rule, judge
+from chaos.controls import Rehearsal
 from chaos.counts import counts
 from chaos.drive import AT_LEAST_ONCE, EXACTLY_ONCE
 from chaos.evidence import Answered, Asked, Buried, Done, Evidence, Sighting
 from chaos.load import Kind
 from chaos.plan import FULL, Act, Scale, draw
 from chaos.recovery import Distribution, delays, recoveries
+from chaos.report import Result, document, markdown
 
 REPLY = ("run.replies", 1)
 PLAIN = Asked(0, 0, 1_000, b"k", b"a", REPLY, Kind.PLAIN, 7, None, (0.25, 0.75))
@@ -179,3 +181,21 @@ def test_what_was_done_too_seldom_is_told():
     assert all(each.enough for each in counts(draw(1, small), GOOD))
     silent = counts(draw(1, small), replace(GOOD, done=[]))
     assert [each.done for each in silent if not each.enough] == [0]
+
+
+def test_a_report_is_good_only_if_all_is():
+    """Nothing found, everything done, every control caught; the headline says what is not so."""
+    small = draw(1, Scale(seconds=1.0, rate_per_second=3.0, workers=2, kills=1, calm_seconds=0.1))
+    caught = Rehearsal("no-gap-check", Rule.EARLY_COMMIT, {"early-commit": 2})
+    passed = replace(caught, findings={"missing": 1})
+    whole = Result(AT_LEAST_ONCE, "make chaos", small, GOOD, judge(GOOD, AT_LEAST_ONCE), [caught])
+    lost = replace(GOOD, answered=[FAILED])
+    for result, good, told in [
+        (whole, True, "nothing was found"),
+        (replace(whole, controls=[passed]), False, "no-gap-check was not caught"),
+        (replace(whole, evidence=replace(GOOD, done=[])), False, "too few: workers killed"),
+        (replace(whole, verdict=judge(lost, AT_LEAST_ONCE)), False, "3 findings"),
+    ]:
+        assert result.good is good
+        assert told in markdown(result).splitlines()[0]
+        assert document(result)["good"] is good

@@ -16,7 +16,7 @@ from chaos.plan import (
     Act,
     draw,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ondemand.contract.headers import index_headers
@@ -25,6 +25,7 @@ SEEDS = st.integers(min_value=0, max_value=2**32)
 SCALES = st.sampled_from([FULL, SHORT_KILL, SHORT_ROLL])
 
 
+@settings(deadline=None)
 @given(SEEDS, SCALES)
 def test_a_seed_is_a_plan(seed, scale):
     """The same seed gives the same plan, in the order of its times, with everything in it."""
@@ -46,6 +47,7 @@ def test_a_seed_is_a_plan(seed, scale):
     )
 
 
+@settings(deadline=None)
 @given(SEEDS, SCALES)
 def test_there_are_always_enough_workers_to_hit(seed, scale):
     """Acts name slots that are there and awake; joins and leaves keep the number in bounds."""
@@ -63,6 +65,7 @@ def test_there_are_always_enough_workers_to_hit(seed, scale):
         assert scale.workers <= len(slots) <= scale.workers + EXTRA_SLOTS_MAX
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_pauses_outlast_the_session(seed):
     """Whoever is paused is evicted: otherwise the pause would prove nothing."""
