@@ -8,10 +8,15 @@ from dataclasses import dataclass
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from hypothesis import settings
 
 from ondemand.local import LocalKafka
 
 CREATE_TIMEOUT_SECONDS = 30
+
+# No test depends on how fast the computer is.
+settings.register_profile("ondemand", deadline=None)
+settings.load_profile("ondemand")
 
 
 @dataclass(frozen=True, slots=True)
