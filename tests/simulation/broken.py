@@ -68,7 +68,7 @@ def wrong_address() -> Iterator[None]:
 
     def astray(address, **rest):
         partition = ((address.partition or 0) + 1) % 3
-        return reply_record(dataclasses.replace(address, partition=partition), **rest)
+        return reply_record(address._replace(partition=partition), **rest)
 
     with patch.object(encode, "reply_record", astray):
         yield

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -36,8 +36,7 @@ _EXTENT_MAX = (2**63 - 1) // 8
 _known_requests = Layouts()
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """An encoded body. *head_length* is None for JSON, otherwise the bytes of the JSON head."""
 
     value: bytes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from ondemand.contract.document import quoted
 from ondemand.contract.record import Headers
@@ -77,8 +77,7 @@ ROUTING: Final[Mapping[Dialect, RoutingHeaders]] = MappingProxyType(
 """In order of precedence."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyAddress:
+class ReplyAddress(NamedTuple):
     """Where the reply goes, and under which correlation ID: bytes, echoed verbatim."""
 
     correlation_id: bytes
@@ -87,8 +86,7 @@ class ReplyAddress:
     dialect: Dialect
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """All else that a request's headers say. Times in milliseconds since the epoch."""
 
     head_length: (

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from ondemand.contract.codec import Body, encode_error
 from ondemand.contract.document import quoted
@@ -31,8 +31,7 @@ _STATUSES = {status.encode(): status for status in Status}
 _TIMING = re.compile(rb"(queue|model|batch);(?:dur|desc)=([0-9]{1,12}(?:\.[0-9]{1,9})?)(?![0-9.])")
 
 
-@dataclass(frozen=True, slots=True)
-class ServerTiming:
+class ServerTiming(NamedTuple):
     """How long a request took in the worker, milliseconds, and how many rows its batch had."""
 
     queue_ms: float = 0.0
@@ -41,8 +40,7 @@ class ServerTiming:
 
     def header(self) -> bytes:
         """``queue;dur=1.200, model;dur=0.400, batch;desc=32``."""
-        timings = (self.queue_ms, self.model_ms, self.batch_rows)
-        return b"queue;dur=%.3f, model;dur=%.3f, batch;desc=%d" % timings
+        return b"queue;dur=%.3f, model;dur=%.3f, batch;desc=%d" % self
 
     @classmethod
     def parse(cls, value: bytes | None) -> "ServerTiming":

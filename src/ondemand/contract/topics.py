@@ -42,6 +42,7 @@ DEFAULT_REPLY_TOPICS = (f"*.{REPLIES}",)
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_LENGTH_MAX - 1}}}")
 _PARTITIONS_MAX = 10_000
 _WORKERS_KEY = "workers"
+_VERDICTS_KEPT = 256
 _REPLICATION_FACTOR_MAX = 32_767  # Kafka's own: a signed 16-bit integer
 
 
@@ -89,11 +90,17 @@ class ReplyTopicRule:
         *denied*, where workers announce themselves, and everything that ends as request and
         dead-letter topics do.
         """
-        if topic in self.denied or topic == WORKERS or topic.startswith("__"):
-            return False
-        if topic.endswith((f".{REQUESTS}", f".{DEAD_LETTERS}")):
-            return False
-        return _any_of(self.patterns).fullmatch(topic) is not None
+        return _allows(self.patterns, self.denied, topic)
+
+
+@lru_cache(maxsize=_VERDICTS_KEPT)
+def _allows(patterns: tuple[str, ...], denied: frozenset[str], topic: str) -> bool:
+    """Requests name the same few topics again and again."""
+    if topic in denied or topic == WORKERS or topic.startswith("__"):
+        return False
+    if topic.endswith((f".{REQUESTS}", f".{DEAD_LETTERS}")):
+        return False
+    return _any_of(patterns).fullmatch(topic) is not None
 
 
 @lru_cache(maxsize=64)

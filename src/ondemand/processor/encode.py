@@ -31,10 +31,10 @@ class Desk:
         return f"{self.served.model_name}/{self.served.model_version}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Answer:
     """What answers one record: a reply, a dead letter, or both. *located* is None where nobody can
-    be told."""
+    be told. Made once for each request, so not frozen; nothing changes it."""
 
     record: Record
     located: Located | None

@@ -140,8 +140,10 @@ class RecordProducer:
         error: KafkaError | None,
         _: Message,
     ) -> None:
-        if error is None:
-            self._count(settlement)
+        if error is None:  # as _count, in place: this is called for every reply
+            settlement.left -= 1
+            if not settlement.left:
+                self._settled.append(settlement)
         elif error.code() in _TOO_LARGE:
             # The topic takes less than a batch: not for certain less than this record.
             self._produce_single(record, settlement)

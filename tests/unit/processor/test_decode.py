@@ -182,7 +182,7 @@ def test_routes_are_looked_up():
     """A topic or partition that is not there is said so, by name."""
     assert check_route(ADDRESS, 1) is None
     assert check_route(ADDRESS, None) == Unanswerable("the reply topic 's.replies' is not there")
-    assert check_route(replace(ADDRESS, partition=4), 4) == Unanswerable(
+    assert check_route(ADDRESS._replace(partition=4), 4) == Unanswerable(
         "the reply partition s.replies/4 is not there: the topic has 4"
     )
 

@@ -1,0 +1,129 @@
+"""What one request costs, by counts: calls, copies and objects do not depend on the computer.
+
+The bounds are what was counted when they were set, and a tenth more. Whoever raises one says why in
+docs/performance.md; whoever gets below lowers it.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from types import FrameType
+
+import numpy as np
+import pytest
+
+from ondemand.contract.codec import InferRequest, array_tensors, encode_request
+from ondemand.contract.headers import Dialect, ReplyAddress, Terms
+from ondemand.contract.record import Record
+from ondemand.contract.reply import Served, ServerTiming
+from ondemand.contract.request import request_record
+from ondemand.contract.tensor import Datatype, Tensor
+from ondemand.processor.decode import Policy, check_route, decode, locate
+from ondemand.processor.encode import Desk, encode
+from ondemand.processor.infer import _concatenate, infer
+from ondemand.processor.outcome import Completed
+from ondemand.processor.request import Located, Request
+from ondemand.runtime.base import Signature, TensorSpec
+
+REQUESTS = 64
+WIDTH = 784
+SIGNATURE = Signature(
+    inputs=(TensorSpec("x", Datatype.FP32, (None, WIDTH)),),
+    outputs=(TensorSpec("y", Datatype.FP32, (None, 10)),),
+    batched=True,
+)
+POLICY = Policy(SIGNATURE, "1", finite_only=True)
+DESK = Desk(Served("m", "1"), "m.dead-letters")
+TERMS = Terms(None, 2_000_000_000_000, None, None, None)
+
+
+class Model:
+    """Ten sums for each row."""
+
+    signature = SIGNATURE
+
+    def run(self, inputs):
+        return {"y": np.repeat(inputs["x"].sum(axis=1, keepdims=True), 10, axis=1)}
+
+
+def records(*, binary: bool) -> list[Record]:
+    """Requests as a worker reads them, one row each."""
+    rows = np.random.default_rng(0).random((REQUESTS, 1, WIDTH), dtype=np.float32)
+    made = []
+    for number, row in enumerate(rows):
+        body = encode_request(InferRequest(array_tensors([("x", row)])), binary=binary)
+        address = ReplyAddress(b"%d" % number, "s.replies", 0, Dialect.NATIVE)
+        out = request_record("m.requests", key=b"k", address=address, terms=TERMS, body=body)
+        value = bytes(out.value or b"")
+        made.append(Record("m.requests", 0, number, b"k", value, list(out.headers), 0))
+    return made
+
+
+def decoded(record: Record) -> Request:
+    """Through the three steps of ``decode``."""
+    located = locate(record, POLICY, now=0.0)
+    assert isinstance(located, Located)
+    assert check_route(located.address, 1) is None
+    request = decode(located, POLICY, now_ms=0)
+    assert isinstance(request, Request)
+    return request
+
+
+def answer(all_records: list[Record]) -> int:
+    """From records to replies, as the loop does it; how many."""
+    requests = [decoded(record) for record in all_records]
+    outcomes = infer(Model(), requests)
+    timing = ServerTiming(1.0, 1.0, REQUESTS)
+    return sum(
+        len(encode(request, outcome, DESK, timing=timing, now_ms=0).outgoing)
+        for request, outcome in zip(requests, outcomes, strict=True)
+    )
+
+
+def calls_of(work: Callable[[], object]) -> Counter[str]:
+    """How often *work* calls functions, by whether they are Python's own or a library's."""
+    counted: Counter[str] = Counter()
+
+    def count(_: FrameType, event: str, __: object) -> None:
+        counted[event] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return counted
+
+
+@pytest.mark.parametrize(("binary", "calls_max"), [(True, 117), (False, 155)])
+def test_a_request_takes_no_more_calls_than_it_did(*, binary: bool, calls_max: int) -> None:
+    """Calls of functions, Python's and libraries', from record to reply, per request."""
+    all_records = records(binary=binary)
+    assert answer(all_records) == REQUESTS  # heads and headers are known from here on
+
+    counted = calls_of(lambda: answer(all_records))
+
+    per_request = (counted["call"] + counted["c_call"]) / REQUESTS
+    assert per_request <= calls_max, counted
+
+
+def test_a_binary_tensor_is_copied_once() -> None:
+    """What is decoded are views of the record; the one copy is the batch."""
+    requests = [decoded(record) for record in records(binary=True)]
+
+    for request in requests:
+        value = np.frombuffer(request.located.record.value or b"", dtype=np.uint8)
+        assert np.shares_memory(request.inputs["x"].view(np.uint8), value)
+    batch = _concatenate(requests)["x"]
+    assert batch.shape == (REQUESTS, WIDTH)
+
+
+def test_an_output_is_a_view_until_it_is_encoded() -> None:
+    """Splitting a batch copies nothing."""
+    requests = [decoded(record) for record in records(binary=True)]
+    outputs: list[Tensor] = []
+    for outcome in infer(Model(), requests):
+        assert isinstance(outcome, Completed)
+        outputs += outcome.outputs
+    assert len({id(tensor.data.base) for tensor in outputs}) == 1
