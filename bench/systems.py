@@ -98,6 +98,11 @@ class Running:
         lines = self._log.read_text("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
 
+    @property
+    def process_ids(self) -> list[int]:
+        """Of its processes."""
+        return [process.pid for process in self._processes]
+
     def usage(self) -> tuple[float, int]:
         """CPU seconds and resident bytes of all processes so far."""
         seconds, resident = 0.0, 0

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ondemand.contract.document import malformed, quoted
-from ondemand.contract.tensor import DTYPES, Datatype, Tensor
+from ondemand.contract.tensor import DTYPES, Datatype, Tensor, all_finite
 from ondemand.errors import RequestError, Status
 
 _WHOLE = {
@@ -103,7 +103,7 @@ def _reals(elements: list[Any], datatype: Datatype) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             result = result.astype(DTYPES[datatype])
     # JSON has no infinity: one that is here now was a number too large for the datatype.
-    if not np.isfinite(result).all():
+    if not all_finite(result):
         raise _misfit(elements, datatype)
     return result
 

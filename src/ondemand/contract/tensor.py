@@ -1,5 +1,6 @@
 """Tensors as the Open Inference Protocol V2 names and lays them out."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,6 +49,9 @@ DTYPES: Mapping[Datatype, np.dtype[Any]] = MappingProxyType(
 """Always little-endian: ONNX Runtime ignores NumPy's byte order and would read garbage."""
 
 
+_HALF_BYTES = 2  # of FP16, whose squares overflow from 256 on
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A named array. Its dtype is the datatype's; BYTES are an object array of ``bytes``."""
@@ -60,3 +64,14 @@ class Tensor:
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
         return self.data.shape
+
+
+def all_finite(array: NDArray[Any]) -> bool:
+    """Whether no element of an array of floats is NaN or infinite.
+
+    Its product with itself tells, unless that overflows: several times as fast as looking at each
+    element, above all in a view that is not aligned.
+    """
+    if array.dtype.itemsize > _HALF_BYTES and math.isfinite(np.vdot(array, array)):
+        return True
+    return bool(np.isfinite(array).all())

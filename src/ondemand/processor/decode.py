@@ -4,12 +4,9 @@ Three steps, because the second one needs to know what is on the broker: ``locat
 answer), ``check_route`` (is that place there), ``decode`` (what is asked).
 """
 
-import math
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-
-import numpy as np
 
 from ondemand import limits
 from ondemand.contract.codec import InferRequest, decode_request
@@ -23,7 +20,7 @@ from ondemand.contract.headers import (
     parse_terms,
 )
 from ondemand.contract.record import Record
-from ondemand.contract.tensor import Datatype, Tensor
+from ondemand.contract.tensor import Datatype, Tensor, all_finite
 from ondemand.contract.topics import ReplyTopicRule
 from ondemand.errors import RequestError, Status, UnanswerableError
 from ondemand.processor.outcome import Rejected, Unanswerable
@@ -148,22 +145,10 @@ def _check_tensor(tensor: Tensor, spec: TensorSpec, *, finite_only: bool) -> Non
     if tensor.datatype is not spec.datatype or not _fits(tensor.shape, spec.shape):
         found = TensorSpec(tensor.name, tensor.datatype, tensor.shape)
         raise RequestError(Status.INVALID_INPUT, f"got {found}; this model takes {spec}")
-    if finite_only and tensor.datatype in _INEXACT and not _is_finite(tensor):
+    if finite_only and tensor.datatype in _INEXACT and not all_finite(tensor.data):
         raise RequestError(
             Status.INVALID_INPUT, f"{spec.name} holds NaN or infinity, which this model refuses"
         )
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite.
-
-    The product of the tensor with itself tells, unless it overflows: seven times as fast as looking
-    at each element of a view that is not aligned.
-    """
-    data = tensor.data
-    if tensor.datatype is not Datatype.FP16 and math.isfinite(np.vdot(data, data)):
-        return True
-    return bool(np.isfinite(data).all())
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
