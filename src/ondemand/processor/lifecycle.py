@@ -44,6 +44,10 @@ from ondemand.transport.kafka_worker_writer import KafkaRecordWriter
 LIVE_SECONDS = 30.0
 """How long the intake thread may take for one turn before the process counts as stuck."""
 
+COLLECT_AFTER_OBJECTS = 50_000
+"""Requests are freed when they are done, by their reference counts. Looking for cycles among the
+thousands that wait, every 700 objects, took a fifth of the worker's time (docs/performance.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Names:
@@ -104,6 +108,7 @@ def run_worker(
     )
     announcer = _make_announcer(me, processor, settings, log=reporter.log)
     health = _serve_health(processor, settings, reporter)
+    spare_collector()
     announcer.start()
     # What is there now stays: the collector need not look at it again, for 47 ms each time.
     gc.collect()
@@ -121,6 +126,13 @@ def run_worker(
     reporter.log.info(
         Event.WORKER_STOPPED, requests=processor.answered, unsettled=processor.unsettled
     )
+
+
+def spare_collector() -> None:
+    """Look for cycles seldom, and never among what was loaded at the start. For the process."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER_OBJECTS)
 
 
 def make_processor(
