@@ -44,14 +44,16 @@ Results = dict[str, list[dict[str, Any]]]
 class Bench:
     """Runs scenarios, keeps what they gave, and says which systems could not be run."""
 
-    def __init__(self, ground: Ground, results: Results) -> None:
+    def __init__(self, ground: Ground, results: Results, beside: Path | None = None) -> None:
         self._ground = ground
+        self._beside = beside
         self._scale = ground.scale
         self._results = results
 
     def drain(self) -> None:
         """Every system on the same backlog, in turns."""
-        systems = list(self._systems(_drained(), "drain"))
+        makers = _drained() if self._beside is None else _before_and_after(self._beside)
+        systems = list(self._systems(makers, "drain"))
         for repeat in range(1, self._scale.repeats + 1):
             self._keep("models", [scenarios.bare_ffnn(self._ground, repeat)])
             for system in systems:
@@ -146,6 +148,20 @@ def _drained() -> list[Callable[[], System]]:
     return [*makers, mlserver]
 
 
+def _before_and_after(other: Path) -> list[Callable[[], System]]:
+    source = {"PYTHONPATH": str((other / "src").resolve())}
+    return [
+        lambda: echo(Form.BINARY),
+        *(
+            lambda form=form, beside=beside: replace(
+                ours(form), name=f"ours, {beside}", environment=source if beside == "other" else {}
+            )
+            for form in Form
+            for beside in ("other", "this")
+        ),
+    ]
+
+
 def _at_rates() -> list[Callable[[], System]]:
     return [
         lambda: echo(Form.BINARY),
@@ -214,6 +230,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three minutes, one repeat")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     parser.add_argument("--repeats", type=int)
+    parser.add_argument(
+        "--beside", type=Path, help="another checkout: drain with its worker and with this one"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     scale = QUICK if given.quick else FULL
@@ -222,7 +241,7 @@ def main() -> None:
     results: Results = {kind: [] for kind in ("models", "drain", "latency", "curve", "figures")}
     results["not_run"] = []
     with tempfile.TemporaryDirectory() as folder, open_broker() as broker:
-        bench = Bench(Ground(broker, Path(folder), scale), results)
+        bench = Bench(Ground(broker, Path(folder), scale), results, given.beside)
         for name in given.only:
             getattr(bench, name)()
     write(results, scale, given.results)

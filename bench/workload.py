@@ -14,7 +14,13 @@ import onnxruntime
 import orjson
 
 from ondemand.contract.codec import InferRequest, array_tensors, encode_request
-from ondemand.contract.headers import Dialect, ReplyAddress, Terms
+from ondemand.contract.headers import (
+    CORRELATION_ID,
+    REPLY_PARTITION,
+    Dialect,
+    ReplyAddress,
+    Terms,
+)
 from ondemand.contract.record import Headers, OutgoingRecord
 from ondemand.contract.request import request_record
 
@@ -53,12 +59,12 @@ class Workload:
         self.expected = [session.run(["y"], {"x": each})[0].ravel() for each in inputs]
         requests = [InferRequest(array_tensors([("x", each)])) for each in inputs]
         self._bodies = [encode_request(each, binary=form is Form.BINARY) for each in requests]
+        self._records = [self.record(number) for number in range(len(self._bodies))]
 
     @property
     def request_bytes(self) -> float:
         """Bytes of key, headers and value of a request, on average."""
-        records = [self.record(n) for n in range(len(self._bodies))]
-        sizes = [bytes_of(key, value, headers) for _, _, key, value, headers in records]
+        sizes = [bytes_of(key, value, headers) for _, _, key, value, headers in self._records]
         return sum(sizes) / len(sizes)
 
     def record(self, number: int) -> OutgoingRecord:
@@ -73,6 +79,14 @@ class Workload:
             body=self._bodies[number % len(self._bodies)],
         )
         return record._replace(partition=place, headers=[*record.headers, MLSERVER_MODEL])
+
+    def parts(
+        self, number: int, key: bytes, place: int
+    ) -> tuple[bytes, list[tuple[str, bytes | None]]]:
+        """Value and headers of request *number* for senders in a hurry."""
+        record = self._records[number % len(self._bodies)]
+        own = {CORRELATION_ID: key, REPLY_PARTITION: b"%d" % place}
+        return record.value or b"", [(name, own.get(name, held)) for name, held in record.headers]
 
     def judge(self, replies: Iterable[Any]) -> Verdict:
         """Compare every reply with the right answer; *replies* are librdkafka's messages."""
