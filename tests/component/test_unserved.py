@@ -157,6 +157,33 @@ async def test_an_announcement_costs_a_request_nothing(monkeypatch: pytest.Monke
             await client.predict("digits", X)
 
 
+async def test_a_start_waits_for_no_announcement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request does, for a moment; where reading them takes longer, it is sent unasked."""
+    monkeypatch.setattr(MemoryFollower, "caught_up", False)
+    async with client_of(broker()) as client:
+        presence = client._connection._presence  # type: ignore[union-attr]
+        assert not presence.looked
+        assert (await client.predict("digits", X))["sum"] == [3.0]
+        assert presence.looked
+        assert not presence.known
+
+
+async def test_an_empty_topic_is_known_without_waiting_for_a_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is nothing to read: the first fetch, which waits, comes after that is known."""
+    client, known, fetch = client_of(broker()), list[bool](), MemoryFollower.fetch
+
+    async def watched(self: MemoryFollower, timeout_seconds: float) -> Any:
+        known.append(client._connection._presence.known)  # type: ignore[union-attr]
+        return await fetch(self, timeout_seconds)
+
+    monkeypatch.setattr(MemoryFollower, "fetch", watched)
+    async with client:
+        await until(lambda: known)
+    assert known[0]
+
+
 class MemoryWriter:
     """A ``RecordWriter`` on a memory broker."""
 

@@ -28,7 +28,7 @@ async def alive_workers(settings: ClientSettings) -> Sequence[AliveWorker] | Non
         client_id="ondemand-workers",
         security=settings,
     )
-    presence = Presence(transport, clock=time.time)
+    presence = Presence(transport, clock=time.time, load_seconds=READ_SECONDS)
     try:
         await transport.start()
         presence.start()

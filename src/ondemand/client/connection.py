@@ -87,7 +87,6 @@ class Connection:
             await self._reader.start()
         except TransportError as error:
             raise NotSentError(str(error)) from error
-        await self._presence.loaded()
 
     async def ready(self, request: PreparedRequest, place_seconds: float | None) -> None:
         """Return when *request* can be begun: replies are read, its topic is there and served, and
@@ -208,11 +207,13 @@ class Connection:
     async def _check_served(self, request: PreparedRequest) -> None:
         """Raise ``NobodyServesError`` where it is known that nobody would read *request* now, and
         its caller does not want to wait for somebody."""
-        if self._presence.serves(request.topic):
-            return
         if (request.unserved or self._settings.unserved) == "wait":
             return
         patience_seconds = request.timeout_seconds or self._settings.timeout_seconds
+        if not self._presence.looked:  # so soon after the start
+            await self._presence.loaded(patience_seconds)
+        if self._presence.serves(request.topic):
+            return
         if not await self._presence.expect(request.topic, patience_seconds):
             raise NobodyServesError(self._presence.refusal(request.model, request.topic))
 

@@ -15,7 +15,8 @@ from ondemand.transport.base import ClientTransport, Follower
 log: Final = logging.getLogger(__name__)
 
 LOAD_SECONDS: Final = 1.0
-"""How long a start waits until all announcements are read; after that requests are sent unasked."""
+"""How long a request waits, right after the start, until all announcements are read; after that
+requests are sent unasked."""
 
 HOLD_SECONDS: Final = 0.5
 """How long a request to a model that nobody serves is held back: a worker may be starting."""
@@ -34,7 +35,13 @@ class Presence:
     """Follows the announcements of workers, where there are any; without, every model counts as
     served. *clock*: seconds since the epoch, to tell how old a record was when it was read."""
 
-    def __init__(self, transport: ClientTransport, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        transport: ClientTransport,
+        *,
+        clock: Callable[[], float],
+        load_seconds: float = LOAD_SECONDS,
+    ) -> None:
         self.directory = Directory()
         self.known = False
         self._transport = transport
@@ -46,6 +53,8 @@ class Presence:
         self._heard_at = 0.0
         self._asked: dict[str, float] = {}  # by topic: since when it is asked for in vain
         self._served: dict[str, asyncio.Event] = {}
+        self._load_seconds = load_seconds
+        self._give_up: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -53,17 +62,26 @@ class Presence:
 
     def start(self) -> None:
         """Begin to listen. After the transport has started."""
+        # What takes longer goes on in the background.
+        self._give_up = self._loop.call_later(self._load_seconds, self._looked.set)
         self._task = self._loop.create_task(self._run(), name="ondemand announcements")
 
-    async def loaded(self, timeout_seconds: float = LOAD_SECONDS) -> None:
-        """Return when everything that was said before is read, or cannot be, or takes too long."""
-        with suppress(TimeoutError):  # then it goes on in the background
+    @property
+    def looked(self) -> bool:
+        """Whether everything that was said before is read, or cannot be, or takes too long."""
+        return self._looked.is_set()
+
+    async def loaded(self, timeout_seconds: float) -> None:
+        """Return when that is so, or *timeout_seconds* are over."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._looked.wait()
 
     async def stop(self, timeout_seconds: float) -> None:
         """Stop listening by flag, and wait for at most *timeout_seconds* until that is done."""
         self._stopping.set()
+        if self._give_up is not None:
+            self._give_up.cancel()
         if self._task is not None and not self._task.done():
             await asyncio.wait({self._task}, timeout=timeout_seconds)
 
@@ -143,6 +161,7 @@ class Presence:
         follower = await self._transport.follow(ANNOUNCEMENTS)
         self.directory = Directory()
         self._heard_at = self._loop.time()
+        self._look(follower)  # there may be nothing to read
         try:
             while not self._stopping.is_set():
                 await self._hear(follower)
@@ -161,6 +180,9 @@ class Presence:
             topic = self.directory.hear(record, age_seconds=age)
             if topic is not None:
                 self._wake(topic)
+        self._look(follower)
+
+    def _look(self, follower: Follower) -> None:
         if follower.caught_up and not self.known:
             self.known = True
             self._looked.set()
