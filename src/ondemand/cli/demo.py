@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -71,6 +72,7 @@ def demo(
     ] = False,
 ) -> None:
     """Set up, ask, take down, compare, tell."""
+    began = time.monotonic()
     for number in (signal.SIGTERM, signal.SIGHUP):  # ends as Ctrl-C does: in order
         signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     folders = _worker_folders(Path())
@@ -90,6 +92,8 @@ def demo(
         requests = Requests(workers, console, kill_during="filetype" if kill_worker else None)
         inputs = {"digits": digits.inputs, "filetype": files.inputs}
         asyncio.run(requests.send(address, inputs, measured))
+        first = min(each.first_taken for each in measured.values()) - began
+        console.print(f"The first answer came {first:.1f} s after the start.")
         console.print("Stopping the workers and what else was started …")
     problems = _compared(console, digits, files, measured)
     for problem in problems:

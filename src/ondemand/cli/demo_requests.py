@@ -79,6 +79,7 @@ class Requests:
             measured.started = clock()
             async with aclosing(outcomes):
                 async for outcome in outcomes:
+                    measured.first_taken = measured.first_taken or clock()
                     measured.take(outcome)
                     bars.advance(bar)
                     await self._watch(model, outcome, measured)

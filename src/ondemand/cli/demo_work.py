@@ -38,6 +38,7 @@ class Measured:
     requests: int
     in_flight: int
     started: float = 0.0
+    first_taken: float = 0.0
     ended: float = 0.0
     answers: dict[int, Prediction] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
