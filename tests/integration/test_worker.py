@@ -12,9 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import NewPartitions
 
 from ondemand import PredictionClient
+from ondemand.contract.codec import InferRequest, encode_request
+from ondemand.contract.tensor import Datatype, Tensor
+from ondemand.errors import PredictionError
 from ondemand.runtime.scaffold import new_package
 from ondemand.testing.models import ffnn
 
@@ -185,6 +189,72 @@ async def test_workers_come_and_go_while_requests_flow(kafka, names, start):
 
     assert first.end() == 0, first.log
     assert joined[0].end() == 0, joined[0].log
+
+
+async def test_a_request_topic_that_is_deleted_and_made_anew_is_served_again(
+    kafka, kafka_admin, names, start, create_topic
+):
+    """The same worker answers from the new topic's first record on, and nobody restarts it."""
+    worker = start().wait_ready()
+    topic = f"{names}.requests"
+    async with PredictionClient(kafka=kafka.address, service=names) as client:
+        await ask_many(client, names, 50)
+        await asyncio.to_thread(lambda: kafka_admin.delete_topics([topic])[topic].result(30))
+        create_topic(topic, partitions=4)
+        # Until the client's own view of the topic is fresh, a send may be refused.
+        await answered_again(client, names)
+        assert await ask_many(client, names, 50) == list(range(50))
+
+    assert worker.end() == 0, worker.log
+
+
+async def test_partitions_that_are_added_are_served(kafka, names, start, kafka_admin):
+    """A request on a partition that was added while the worker ran is answered by it."""
+    worker = start().wait_ready()
+    topic, replies = f"{names}.requests", f"{names}.replies"
+    growing = kafka_admin.create_partitions([NewPartitions(topic, 6)])[topic]
+    await asyncio.to_thread(growing.result, 30)
+    asked = await asyncio.to_thread(ask_partition, kafka.address, topic, 5, replies)
+
+    await asyncio.to_thread(
+        eventually, lambda: has_reply(kafka.address, replies, asked), "the request is answered"
+    )
+    assert worker.end() == 0, worker.log
+
+
+async def answered_again(client, names):
+    """Ask until there is an answer; bounded."""
+    deadline = time.monotonic() + BOUND_SECONDS
+    while True:
+        try:
+            await client.predict(names, {"x": np.zeros((1, 8), np.float32)}, timeout=5.0)
+        except PredictionError:
+            assert time.monotonic() < deadline, "the new topic is not served"
+        else:
+            return
+
+
+def ask_partition(address, topic, partition, replies):
+    """Write one request onto that partition; its correlation ID."""
+    producer = Producer({"bootstrap.servers": address})
+    tensor = Tensor("x", Datatype.FP32, np.zeros((1, 8), np.float32))
+    body = encode_request(InferRequest((tensor,)), binary=False)
+    headers = [("correlation-id", b"added"), ("reply-topic", replies.encode())]
+    headers.append(("reply-partition", b"0"))
+    producer.produce(topic, body.value, partition=partition, headers=headers)
+    assert producer.flush(BOUND_SECONDS) == 0
+    return b"added"
+
+
+def has_reply(address, replies, correlation_id):
+    """Whether the first partition of *replies* has a reply under that correlation ID."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "reader"})
+    try:
+        consumer.assign([TopicPartition(replies, 0, 0)])
+        found = consumer.consume(100, 2.0)
+        return any(dict(m.headers() or ()).get("correlation-id") == correlation_id for m in found)
+    finally:
+        consumer.close()
 
 
 async def test_a_second_signal_leaves_at_once(kafka, names, start):
