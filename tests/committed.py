@@ -115,6 +115,7 @@ class Workers:
         self._wakers = []
         self._logs = {}
         self.running = []
+        self.killed = 0
         self.left = collections.Counter()
 
     def __enter__(self):
@@ -146,9 +147,10 @@ class Workers:
             self.start()
 
     def kill(self, chosen):
-        """Dead at once."""
-        chosen.kill()
-        chosen.wait(10)
+        """Dead at once: *chosen*, or another one where that has just left by itself."""
+        victim = next(each for each in (chosen, *self.running) if each.poll() is None)
+        victim.kill()
+        self.killed += victim.wait(10) == -signal.SIGKILL
 
     def stop(self, chosen):
         """Silent for longer than its session, then on as if nothing had been."""
