@@ -21,7 +21,8 @@ FROM_CACHE := $(PIP) install --no-index --find-links "$(WHEELS)"
 OFFLINE := env -u PIP_FIND_LINKS -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos simulate fuzz fuzz-guided fuzz-live soak check format bench bench-latency lock lock-jars audit sbom docs clean
+.PHONY: help setup demo test outage chaos simulate fuzz fuzz-guided fuzz-live soak check format \
+	bench bench-latency bench-rebalance lock lock-jars audit sbom docs clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -40,6 +41,9 @@ chaos: $(READY)  ## kill and pause everything, check every answer (SEED=1 GUARAN
 
 simulate: $(READY)  ## workers and faults in virtual time (SEEDS=1000; SEED=7 tells one seed's story)
 	@cd tests && ../$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
+
+outage: $(READY)  ## all brokers away for 60 s while requests are in flight
+	@ONDEMAND_OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q tests/integration/test_outage.py
 
 fuzz: $(READY)  ## hostile records through the decoder (RECORDS=1000000 SEED=0; RECORD=7 shows one)
 	@cd tests && ../$(BIN)/python -m fuzz $(if $(RECORDS),--records $(RECORDS)) \
@@ -72,6 +76,9 @@ bench: $(READY)  ## the engine beside its peers, an hour (QUICK=1: one repeat of
 
 bench-latency: $(READY)  ## how long does a round trip take, at 500 requests a second
 	@$(BIN)/python bench/latency.py
+
+bench-rebalance: $(READY)  ## how long does a request wait where workers join and leave
+	@$(BIN)/python bench/scaling_pause.py
 
 # gevent comes with a test dependency; from 25.8 on it has no wheel for Python 3.11 on macOS.
 LOCK_CONSTRAINT := gevent<25.8 ; sys_platform == "darwin" and python_full_version < "3.12"

@@ -24,6 +24,7 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+from worker_process import is_ready
 
 from ondemand import PredictionClient
 from ondemand.contract.topics import WORKERS
@@ -263,6 +264,10 @@ class LoggedInWorker:
         """Until it has said *word*."""
         eventually(lambda: word in self.said, f"the worker says {word!r}: {self.said[-2_000:]}")
         return self
+
+    def ready(self) -> bool:
+        """What `/readyz` says."""
+        return is_ready(self.said)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; the exit code."""

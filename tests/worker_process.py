@@ -1,5 +1,6 @@
 """A worker as a process of its own, with its log; and what a process uses."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -43,8 +44,8 @@ class RunningWorker:
         for setting in settings:
             options += ["--set", setting]
         with log.open("wb") as out:
-            self._process = subprocess.Popen([*command, *options], stderr=out)
-        self.pid = self._process.pid
+            self.process = subprocess.Popen([*command, *options], stderr=out)
+        self.pid = self.process.pid
 
     def __enter__(self) -> Self:
         return self
@@ -60,33 +61,44 @@ class RunningWorker:
     @property
     def alive(self) -> bool:
         """Whether it has not ended."""
-        return self._process.poll() is None
+        return self.process.poll() is None
 
     def wait_ready(self) -> Self:
         """Returns when it reads partitions."""
-        eventually(self._ready, "the worker is ready")
+        eventually(self.ready, "the worker is ready")
         return self
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait; the exit code."""
         if self.alive:
-            self._process.send_signal(number)
-        return self._process.wait(BOUND_SECONDS)
+            self.process.send_signal(number)
+        return self.process.wait(BOUND_SECONDS)
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
+        """What `/readyz` says."""
         assert self.alive, self.log
-        lines = [line for line in self.log.splitlines() if '"http.listening"' in line]
-        if not lines:
-            return False
-        address = lines[0].split('"address": "')[1].split('"')[0]
-        try:
-            with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as reply:
-                return reply.status == 200
-        except urllib.error.HTTPError as error:
-            error.close()
-            return False
-        except urllib.error.URLError:
-            return False
+        return is_ready(self.log)
+
+    def events(self, name: str) -> list[dict[str, object]]:
+        """The lines of its log that tell of the event *name*."""
+        lines = [line for line in self.log.splitlines() if line.startswith("{")]
+        return [line for line in map(json.loads, lines) if line["event"] == name]
+
+
+def is_ready(log: str) -> bool:
+    """What `/readyz` says, at the address that *log* tells."""
+    lines = [line for line in log.splitlines() if '"http.listening"' in line]
+    if not lines:
+        return False
+    address = json.loads(lines[0])["address"]
+    try:
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as reply:
+            return reply.status == 200
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    except urllib.error.URLError:
+        return False
 
 
 def eventually(

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from ondemand.testing.conformance import (
     ClientConformance,
     Features,
+    NoteConformance,
     TransactionConformance,
     TransactionHarness,
     WorkerConformance,
@@ -90,7 +91,7 @@ class KafkaHarness(TransactionHarness):
         return state
 
 
-class TestKafka(WorkerConformance, TransactionConformance, ClientConformance):
+class TestKafka(NoteConformance, WorkerConformance, TransactionConformance, ClientConformance):
     """The whole suite, on Kafka."""
 
     @pytest.fixture

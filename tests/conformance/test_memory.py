@@ -7,6 +7,7 @@ import pytest
 
 from ondemand.testing.conformance import (
     ClientConformance,
+    NoteConformance,
     TransactionConformance,
     TransactionHarness,
     WorkerConformance,
@@ -60,7 +61,7 @@ class MemoryHarness(TransactionHarness):
         self.broker.evict(worker)
 
 
-class TestMemory(WorkerConformance, TransactionConformance, ClientConformance):
+class TestMemory(NoteConformance, WorkerConformance, TransactionConformance, ClientConformance):
     """The whole suite, on the memory broker."""
 
     @pytest.fixture

@@ -54,8 +54,7 @@ pytestmark = pytest.mark.kafka
 REFUSED_SECONDS = 2.0
 """The connect timeout of who is not let in."""
 
-MARGIN_SECONDS = 3.0
-"""What a busy computer may add to a time limit."""
+MARGIN_SECONDS = 3.0  # what a busy computer may add to a time limit
 
 WayIn = Callable[[Secured], tuple[str, Security]]
 
@@ -389,11 +388,13 @@ WITHDRAWN: dict[str, tuple[Right, ...]] = {
 async def test_rights_that_come_back_bring_the_answers_back(
     secured: Secured, worker: LoggedInWorker, what: str
 ) -> None:
-    """While a right is withdrawn predictions fail; given back, both sides go on by themselves, as
-    the same processes."""
+    """While a right is withdrawn predictions fail; given back, the same processes go on."""
+    reads = what not in {"worker reads requests", "worker is in its group"}
     async with shop(secured) as client:
         assert await answered(client)
         with secured.without(*WITHDRAWN[what]):
             await goes_wrong(client)
+            eventually(lambda: worker.ready() == reads, "a worker that may not read is not ready")
         await comes_back(client)
+    eventually(worker.ready, "it is ready again")
     assert worker.process.poll() is None, worker.said[-2_000:]

@@ -1,19 +1,16 @@
 """The worker as a process, on real Kafka: ready, answering, draining, killed, scaled."""
 
 import asyncio
+import collections
 import os
 import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
+from worker_process import BOUND_SECONDS, RunningWorker, eventually
 
 from ondemand import PredictionClient
 from ondemand.contract.codec import InferRequest, encode_request
@@ -23,59 +20,6 @@ from ondemand.runtime.scaffold import new_package
 from ondemand.testing.models import ffnn
 
 pytestmark = pytest.mark.kafka
-
-BOUND_SECONDS = 60.0
-
-
-class WorkerProcess:
-    """`ondemand worker run`, with its log; the address of its probes is read from there."""
-
-    def __init__(self, folder: Path, address: str, *, log: Path, settings: tuple[str, ...] = ()):
-        self._log = log
-        command = [sys.executable, "-m", "ondemand", "worker", "run", str(folder)]
-        options = ["--kafka", address, "--http", "127.0.0.1:0", "--log-format", "json"]
-        for setting in settings:
-            options += ["--set", setting]
-        with log.open("wb") as out:
-            self.process = subprocess.Popen([*command, *options], stderr=out)
-
-    @property
-    def log(self) -> str:
-        """All that it has said."""
-        return self._log.read_text()
-
-    def ready(self) -> bool:
-        """What `/readyz` says."""
-        assert self.process.poll() is None, self.log
-        lines = [line for line in self.log.splitlines() if '"http.listening"' in line]
-        if not lines:
-            return False
-        address = lines[0].split('"address": "')[1].split('"')[0]
-        try:
-            with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as reply:
-                return reply.status == 200
-        except (urllib.error.HTTPError, urllib.error.URLError) as error:
-            error.close() if isinstance(error, urllib.error.HTTPError) else None
-            return False
-
-    def wait_ready(self) -> "WorkerProcess":
-        """Returns when it reads partitions."""
-        eventually(self.ready, "the worker is ready")
-        return self
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and wait; the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(BOUND_SECONDS)
-
-
-def eventually(holds, what):
-    """Wait until *holds*; a bound that a working system never needs."""
-    deadline = time.monotonic() + BOUND_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"still not: {what}"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +45,8 @@ def start(package, kafka, names, tmp_path):
     """Starts workers, and leaves none behind."""
     started = []
 
-    def start_one() -> WorkerProcess:
-        worker = WorkerProcess(
+    def start_one() -> RunningWorker:
+        worker = RunningWorker(
             package,
             kafka.address,
             log=tmp_path / f"worker-{len(started)}.log",
@@ -172,23 +116,42 @@ async def test_a_killed_worker_loses_no_request(kafka, names, start):
     assert committed(kafka, names) == 600
 
 
+def replies(kafka, names):
+    """How often each correlation ID was answered, by the topic itself."""
+    consumer = Consumer({"bootstrap.servers": kafka.address, "group.id": "none"})
+    try:
+        starts = [TopicPartition(f"{names}.replies", index, 0) for index in range(2)]
+        ends = (consumer.get_watermark_offsets(start, timeout=10)[1] for start in starts)
+        consumer.assign(starts)
+        records = [consumer.poll(10) for _ in range(sum(ends))]
+        return collections.Counter(dict(each.headers())["correlation-id"] for each in records)
+    finally:
+        consumer.close()
+
+
 async def test_workers_come_and_go_while_requests_flow(kafka, names, start):
-    """Scaling out and in: no request is lost, and both workers answer."""
+    """Scaling 1 → 3 → 1: every request is answered, and once only, as every worker settles and
+    commits before it lets go; all of them answer."""
     first = start().wait_ready()
     joined = []
 
     async def scale(answered: int) -> None:
         if answered == 200:
-            joined.append(await asyncio.to_thread(start().wait_ready))
+            joined.extend((start(), start()))
+            for worker in joined:
+                await asyncio.to_thread(worker.wait_ready)
         if answered == 500:
-            assert first.process.poll() is None
-            first.process.terminate()
+            for worker in (first, joined[0]):
+                worker.process.terminate()
 
     async with PredictionClient(kafka=kafka.address, service=names) as client:
         assert await ask_many(client, names, 800, while_running=scale) == list(range(800))
 
-    assert first.end() == 0, first.log
-    assert joined[0].end() == 0, joined[0].log
+    assert set(replies(kafka, names).values()) == {1}
+    assert len(replies(kafka, names)) == 800
+    for worker in (first, *joined):
+        assert worker.end() == 0, worker.log
+        assert worker.events("worker.stopped")[-1]["requests"] > 0
 
 
 async def test_a_request_topic_that_is_deleted_and_made_anew_is_served_again(
@@ -272,7 +235,7 @@ async def test_a_second_signal_leaves_at_once(kafka, names, start):
 
 def test_a_missing_topic_is_one_line(package, kafka, tmp_path):
     """The operator reads what is missing and how to make it; no traceback."""
-    worker = WorkerProcess(
+    worker = RunningWorker(
         package, kafka.address, log=tmp_path / "log", settings=("request_topic=nobody.requests",)
     )
 
@@ -284,7 +247,7 @@ def test_a_missing_topic_is_one_line(package, kafka, tmp_path):
 
 def test_no_broker_is_one_line(package, tmp_path):
     """Nothing listens there: said within the connect timeout, with what to do."""
-    worker = WorkerProcess(
+    worker = RunningWorker(
         package, "127.0.0.1:1", log=tmp_path / "log", settings=("connect_timeout_seconds=2",)
     )
 

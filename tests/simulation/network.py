@@ -16,6 +16,7 @@ from ondemand.errors import TransportError
 from ondemand.testing.faults import Fate, FaultyTransport
 from ondemand.transport.base import (
     Membership,
+    Note,
     OnSettled,
     Positions,
     PublishFailure,
@@ -107,6 +108,20 @@ class Network:
             self._scheduler.sleep(SILENCE_SECONDS)
             raise TransportError("the broker does not answer")
         return self.memory.partition_count(topic, at_least=at_least)
+
+    def problems(self) -> Sequence[str]:
+        return self.memory.problems()
+
+    def notes(self, partitions: Collection[Partition]) -> Mapping[Partition, Note]:
+        if self._weather.fails(self._silent_rate):
+            self._scheduler.sleep(SILENCE_SECONDS)
+            raise TransportError("the broker does not answer")
+        return self.memory.notes(partitions)
+
+    def note(self, notes: Mapping[Partition, Note]) -> None:
+        if self._weather.fails(self._silent_rate):
+            raise TransportError("the broker does not store the notes")
+        self.memory.note(notes)
 
     def close(self) -> None:
         if self.dead:

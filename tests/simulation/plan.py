@@ -85,4 +85,7 @@ def _settings(chance: random.Random, batch_rows: int) -> WorkerSettings:
         commit_interval_seconds=chance.choice((0.05, 0.5)),
         drain_timeout_seconds=chance.choice((0.05, 2.0)),
         model_timeout_seconds=0.3,
+        # Workers are killed and thrown out so often here that an innocent request could be found
+        # guilty of it: that nobody is, is promised for fewer deaths than this in a row.
+        attempts_max=100,
     )

@@ -3,7 +3,9 @@
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
+import greenlet
 import numpy as np
 from simulation import asked, threads
 from simulation.network import GROUP, AtLeastOnceNetwork, ExactlyOnceNetwork, Weather
@@ -14,6 +16,7 @@ from simulation.scheduler import EPOCH_SECONDS, Scheduler, Task
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.contract.tensor import Datatype
 from ondemand.errors import StuckError, TransportError
+from ondemand.processor import lifecycle
 from ondemand.processor.lifecycle import make_processor
 from ondemand.processor.loop import Processor
 from ondemand.processor.report import Reporter
@@ -117,7 +120,7 @@ class World:
 
     def run(self) -> None:
         """Trouble, then calm, then an orderly end."""
-        with threads.installed(self.scheduler):
+        with threads.installed(self.scheduler), patch.object(lifecycle, "_leave", self._exits):
             topics = {
                 asked.REQUESTS: self.plan.partitions,
                 asked.DEAD_LETTERS: 1,
@@ -181,10 +184,19 @@ class World:
 
     def _crash(self, worker: Worker) -> None:
         """SIGKILL: nothing of it runs any more, and the group notices later."""
-        worker.left = True
-        worker.network.crash(self._chance.randrange(3))
+        self._dies(worker)
         for task in self.scheduler.tasks_of(worker):
             self.scheduler.kill(task)
+
+    def _exits(self, log: "_Log", error: StuckError) -> None:
+        """Where a run hangs in the intake thread, the model thread ends the process."""
+        self._log(log.worker, f"exits: {error}")
+        self._dies(log.worker)
+        raise greenlet.GreenletExit
+
+    def _dies(self, worker: Worker) -> None:
+        worker.left = True
+        worker.network.crash(self._chance.randrange(3))
 
         def after_session() -> None:
             self.scheduler.sleep(SESSION_SECONDS)
@@ -278,7 +290,7 @@ class World:
         alive, group = self._alive(), self.broker.group(GROUP)
         if group.rebalancing or any(each.generation != group.generation for each in group.members):
             return False
-        lags = [lag for worker in alive for lag in worker.network.lag().values()]
+        lags = [lag for worker in alive for lag in worker.processor._transport.lag().values()]
         unsettled = sum(worker.processor.unsettled for worker in alive)
         return len(lags) == self.plan.partitions and not sum(lags) and not unsettled
 
@@ -326,10 +338,10 @@ class _Log:
 
     def __init__(self, world: World, worker: Worker) -> None:
         self._world = world
-        self._worker = worker
+        self.worker = worker
 
     def info(self, event: object, **fields: object) -> None:
-        self._world._log(self._worker, f"{event} {fields}")
+        self._world._log(self.worker, f"{event} {fields}")
 
     warning = error = info
 

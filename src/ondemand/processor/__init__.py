@@ -6,6 +6,9 @@
 4. ``encode``       an outcome becomes a reply, and a dead letter where there must be one
 5. ``ledger``       once the replies are settled: what may be committed
 
+Before them, where processes have died of a request, ``careful`` lets in fewer of them at once; what
+it goes by is in ``attempts``.
+
 ``request`` and ``outcome`` are the values that pass between them. ``loop`` joins the steps and is
 the only one that waits; ``lifecycle`` starts it, stops it and tells the world how it is;
 ``announcer`` tells clients that it is there.

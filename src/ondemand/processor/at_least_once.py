@@ -48,7 +48,7 @@ class AtLeastOnce:
         self._opened = 0
         self._settled = 0
         self._repeats: deque[tuple[float, Consignment, Sequence[OutgoingRecord]]] = deque()
-        self._committed_at = clock()
+        self._committed_at = clock() - commit_interval_seconds
 
     @property
     def partitions(self) -> Collection[Partition]:
@@ -94,14 +94,17 @@ class AtLeastOnce:
         self._transport.serve()
         self._repeat_due()
         now = self._clock()
-        if now >= self._committed_at + self._commit_interval_seconds:
+        if now < self._committed_at + self._commit_interval_seconds:
+            return
+        # What is finished first after a pause, or after a start, is committed at once.
+        if positions := self._ledger.committable():
             self._committed_at = now
-            if positions := self._ledger.committable():
-                self._transport.commit(positions)
-                self._ledger.committed(positions)
+            self._transport.commit(positions)
+            self._ledger.committed(positions)
 
     def assign(self, partitions: Collection[Partition]) -> None:
         """Begin a track for each partition."""
+        self._committed_at = self._clock() - self._commit_interval_seconds
         with self._lock:
             self._ledger.assign(partitions)
 

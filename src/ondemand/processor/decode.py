@@ -5,7 +5,7 @@ answer), ``check_route`` (is that place there), ``decode`` (what is asked).
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from ondemand import limits
@@ -23,7 +23,7 @@ from ondemand.contract.record import Record
 from ondemand.contract.tensor import Datatype, Tensor, all_finite
 from ondemand.contract.topics import ReplyTopicRule
 from ondemand.errors import RequestError, Status, UnanswerableError
-from ondemand.processor.outcome import Rejected, Unanswerable
+from ondemand.processor.outcome import Failed, Rejected, Unanswerable
 from ondemand.processor.request import Located, Request
 from ondemand.runtime.base import Array, Signature, TensorSpec
 
@@ -44,6 +44,8 @@ class Policy:
     request_bytes_max: int = limits.REQUEST_BYTES_MAX
     request_rows_max: int = limits.REQUEST_ROWS_MAX
     default_deadline_seconds: float | None = None
+    verdicts: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    """By partition and offset, the requests that are not run any more, and why."""
 
 
 def locate(record: Record, policy: Policy, *, now: float) -> Located | Unanswerable:
@@ -73,8 +75,12 @@ def check_route(address: ReplyAddress, partitions: int | None) -> Unanswerable |
     return None
 
 
-def decode(located: Located, policy: Policy, *, now_ms: int) -> Request | Rejected:
+def decode(located: Located, policy: Policy, *, now_ms: int) -> Request | Rejected | Failed:
     """What is asked. *now_ms*: milliseconds since the epoch, for deadlines."""
+    if policy.verdicts:
+        record = located.record
+        if (reason := policy.verdicts.get((record.partition, record.offset))) is not None:
+            return Failed(Status.MODEL_ERROR, reason)
     try:
         return _decode(located, policy, now_ms)
     except RequestError as error:

@@ -33,11 +33,19 @@ class Guard:
         self._lock = threading.Lock()
         self._started_at: float | None = None
         self._stopped = False
+        self.stuck = False
+        """Whether a run did not obey, so that the process must leave."""
 
     @property
     def signature(self) -> Signature:
         """The model's."""
         return self._model.signature
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on now."""
+        with self._lock:
+            return self._started_at is not None
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """The model's outputs. Raises ``ModelStoppedError`` where it took too long."""
@@ -70,6 +78,7 @@ class Guard:
                 self._stopped = True
                 self._model.stop()
         if seconds > self._timeout_seconds * OBEY_FACTOR:
+            self.stuck = True
             raise StuckError(
                 f"a run of the model has gone on for {seconds:.1f} s and does not stop: leaving, "
                 "so that another worker finds its requests"

@@ -21,6 +21,7 @@ from ondemand.contract.topics import (
 from ondemand.errors import StuckError
 from ondemand.processor.announcer import Announcer, introduction
 from ondemand.processor.at_least_once import AtLeastOnce
+from ondemand.processor.careful import CarefulSource
 from ondemand.processor.cost import CostModel
 from ondemand.processor.decode import Policy
 from ondemand.processor.delivery import Delivery
@@ -147,10 +148,21 @@ def make_processor(
     )
     batched = model.signature.batched
     clock, cost = time.monotonic, CostModel()
-    return Processor(
-        model=Guard(model, timeout_seconds=settings.model_timeout_seconds, cost=cost, clock=clock),
-        transport=transport,
-        delivery=_make_delivery(transport, names.request_topic, desk, settings, reporter=reporter),
+    guard = Guard(model, timeout_seconds=settings.model_timeout_seconds, cost=cost, clock=clock)
+    delivery = _make_delivery(transport, names.request_topic, desk, settings, reporter=reporter)
+    source = CarefulSource(
+        transport,
+        attempts_max=settings.attempts_max,
+        unsettled=lambda: delivery.held,
+        running=lambda: guard.running,
+        doomed=lambda: guard.stuck or processor.failed,
+        clock=clock,
+        reporter=reporter,
+    )
+    processor = Processor(
+        model=guard,
+        transport=source,
+        delivery=delivery,
         topic=names.request_topic,
         policy=Policy(
             signature=model.signature,
@@ -163,6 +175,7 @@ def make_processor(
             request_bytes_max=settings.request_bytes_max,
             request_rows_max=settings.request_rows_max,
             default_deadline_seconds=settings.default_deadline_seconds,
+            verdicts=source.verdicts,
         ),
         desk=desk,
         batch_limits=BatchLimits(
@@ -182,6 +195,7 @@ def make_processor(
         clock=clock,
         leave=partial(_leave, reporter.log),
     )
+    return processor
 
 
 def _leave(log: EventLog, error: StuckError) -> None:
@@ -251,6 +265,7 @@ def problems_of_readiness(processor: Processor, now: float) -> Sequence[str]:
     problems = list(problems_of_life(processor, now))
     if not processor.joined:
         problems.append("no partitions assigned yet")
+    problems += processor.problems()
     problems += processor.standing_still
     if processor.stopping:
         problems.append("draining")

@@ -28,10 +28,10 @@ HELD_RECORDS_MAX = 20_000  # taken, and passed by no position: beyond, fetching 
 REPORT_SECONDS = 0.5
 WARN_SHARE = 0.25  # of the time after which a partition that stands still ends the process
 
+OFFER_RECORDS = 64  # decoded at once before the model thread may see them
+
 Shedding = Literal["none", "oldest", "by-deadline"]
 """Whom to answer `overloaded` when requests outpace the model; `none`: they wait on the broker."""
-
-OFFER_RECORDS = 64  # decoded at once before the model thread may see them
 
 
 class Processor:
@@ -60,6 +60,7 @@ class Processor:
         clock: Callable[[], float],
         leave: Callable[[StuckError], None],
     ) -> None:
+        self._model = model
         self._transport = transport
         self._topic = topic
         self._policy = policy
@@ -92,6 +93,7 @@ class Processor:
         self._reported_at = clock()
         self.turned_at = clock()
         self.joined = False
+        self.problems = transport.problems
         self.standing_still: Sequence[str] = ()
 
     def __repr__(self) -> str:
@@ -131,14 +133,16 @@ class Processor:
             self._transport.subscribe(self._topic, self)
             while not (self.stopping or self.failed):
                 self._turn()
-        except TransportError:
-            if not self.stopping:
+        except BaseException as error:
+            if not isinstance(error, TransportError | StuckError):
+                self._runner.failure = error
+            if not (self.stopping and isinstance(error, TransportError)):
                 raise
         finally:
             self.stop()
             self._transport.close()  # settles and commits on its way, in on_revoked
             self._delivery.close()
-            self._runner.join(self._drain_timeout_seconds)
+            self._runner.join(0.0 if self._model.stuck else self._drain_timeout_seconds)
         if self._runner.failure is not None:
             raise self._runner.failure
 
@@ -243,8 +247,7 @@ class Processor:
                 changed.wait_for(lambda: not self._batcher.full, FULL_SECONDS)
             full, roomy = self._batcher.full, self._batcher.roomy
             rows, size_bytes = self._batcher.rows, self._batcher.size_bytes
-        # Records whose answers are settled behind a gap take memory, too: one slow request must not
-        # let those behind it pile up without end.
+        # What is settled behind a gap takes memory, too: one slow request must not let it pile up.
         held = self._delivery.held
         if (full or held >= HELD_RECORDS_MAX) and not self.paused:
             self._transport.pause(self.partitions)
@@ -306,7 +309,7 @@ class Processor:
         """Leave what waits to the next worker, settle what is running, commit."""
         self._runner.drop(partitions)
         unsettled = 0
-        if not self.failed:
+        if not (self.failed or self._model.stuck):
             unsettled = self._delivery.settle(self._clock() + self._drain_timeout_seconds)
         self._log.info(Event.PARTITIONS_REVOKED, partitions=_names(partitions), unsettled=unsettled)
         self._release(partitions)
@@ -314,6 +317,7 @@ class Processor:
     def on_lost(self, partitions: Collection[Partition]) -> None:
         """Forget them: another worker has them already."""
         self._runner.drop(partitions)
+        self.joined = False
         self._log.warning(Event.PARTITIONS_LOST, partitions=_names(partitions))
         self._release(partitions)
 

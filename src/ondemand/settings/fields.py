@@ -182,6 +182,15 @@ class WorkerSettings(Settings):
         "that caused it is found and answered `model-timeout`. A runtime that does not stop makes "
         "the process leave after twice this time.",
     )
+    attempts_max: int = Field(
+        default=3,
+        ge=2,
+        le=100,
+        description="How many processes may end while they run the same request (killed by the "
+        "model's own code, out of memory, or stuck), each restart trying fewer requests at once. "
+        "Then it is answered `model-error`, and kept as a dead letter. One more may end where "
+        "the request came in the middle of others: the first end is not told from a kill.",
+    )
     stuck_seconds: PositiveSeconds = Field(
         default=300.0,
         description="After how long a partition that has work to do and does not move makes the "

@@ -79,6 +79,14 @@ class Event(StrEnum):
         "queue_bytes",
     )
     QUEUE_RESUMED = ("queue.resumed", "The queue has room again.", "queue_rows", "queue_bytes")
+    REQUESTS_SUSPECTED = (
+        "requests.suspected",
+        "A process ended that had begun with these: they are tried in smaller and smaller groups.",
+        "partition",
+        "attempt",
+        "first",
+        "last",
+    )
     REQUEST_REFUSED = (
         "request.refused",
         "A request was answered with a status that its caller must act on.",

@@ -8,6 +8,7 @@
 
 from ondemand.testing.conformance_client import ClientConformance
 from ondemand.testing.conformance_harness import Features, Harness, TransactionHarness
+from ondemand.testing.conformance_notes import NoteConformance
 from ondemand.testing.conformance_transaction import TransactionConformance
 from ondemand.testing.conformance_worker import WorkerConformance
 
@@ -15,6 +16,7 @@ __all__ = [
     "ClientConformance",
     "Features",
     "Harness",
+    "NoteConformance",
     "TransactionConformance",
     "TransactionHarness",
     "WorkerConformance",

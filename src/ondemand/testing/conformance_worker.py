@@ -243,6 +243,17 @@ class WorkerConformance:
         finally:
             worker.close()
 
+    def test_worker_pause_ends_with_its_assignment(self, harness: Harness) -> None:
+        """What was paused when a partition was lost is read when that comes back."""
+        topic, listener = harness.create_topic(), Listener()
+        with joined(harness, topic, listener=listener) as worker:
+            fill(worker, topic, {0: numbered(2)})
+            fetch(worker, 2)
+            worker.pause([Partition(topic, 0)])
+            harness.lose(worker)
+            expect_equal(values(fetch(worker, 2)), numbered(2), "values that come again")
+            expect(listener.told("lost"), "the partition was not lost")
+
     def test_worker_rebalance_between_two(self, harness: Harness) -> None:
         """A second member gets its part only after the first let go; its last commit counts."""
         topic, group = harness.create_topic(2), new_group()

@@ -17,6 +17,7 @@ from ondemand.runtime.base import Array, Arrays, Model, Signature, rows_of
 from ondemand.transport.base import (
     ClientTransport,
     Follower,
+    Note,
     NotTakenError,
     OnSettled,
     Positions,
@@ -155,6 +156,20 @@ class FaultyTransport:
     def lag(self) -> Mapping[Partition, int]:
         """As the transport below."""
         return self._inner.lag()
+
+    def problems(self) -> Sequence[str]:
+        """As the transport below."""
+        return self._inner.problems()
+
+    def notes(self, partitions: Collection[Partition]) -> Mapping[Partition, Note]:
+        """As the transport below."""
+        return self._inner.notes(partitions)
+
+    def note(self, notes: Mapping[Partition, Note]) -> None:
+        """Store *notes*, or raise ``TransportError``."""
+        if self._commit_fails():
+            raise TransportError("the broker does not store the notes")
+        self._inner.note(notes)
 
     def close(self) -> None:
         """As the transport below."""

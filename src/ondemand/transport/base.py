@@ -35,6 +35,13 @@ Positions = Mapping[Partition, int]
 """The next offset to be read, for each partition: one past the last that is finished."""
 
 
+class Note(NamedTuple):
+    """A position that is stored, and the text beside it: at most a few hundred characters."""
+
+    position: int
+    text: str
+
+
 class RebalanceListener(Protocol):
     """What a worker does when its partitions change. Called inside ``fetch`` or ``close``."""
 
@@ -85,6 +92,18 @@ class WorkerTransport(Protocol):
 
     def lag(self) -> Mapping[Partition, int]:
         """Records not yet fetched, for each assigned partition, as far as is known."""
+
+    def problems(self) -> Sequence[str]:
+        """What is known to keep records from coming now, one sentence each. For any thread."""
+
+    def notes(self, partitions: Collection[Partition]) -> Mapping[Partition, Note]:
+        """What the group has stored for *partitions*, but for those where nothing is stored. Asks
+        the broker; raises ``TransportError`` where it does not answer."""
+
+    def note(self, notes: Mapping[Partition, Note]) -> None:
+        """Store these positions and texts, and wait. Everything below the positions must be
+        finished. A text stays until its position moves: a commit of the same one does not touch it.
+        Raises ``TransportError`` where they are not stored."""
 
     def close(self) -> None:
         """Leave the group (calling ``on_revoked`` first), then free everything. Idempotent."""

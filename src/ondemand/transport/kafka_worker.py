@@ -7,7 +7,7 @@ from typing import Final
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.settings import Security
-from ondemand.transport.base import OnSettled, Positions
+from ondemand.transport.base import Note, OnSettled, Positions
 from ondemand.transport.kafka_worker_config import KafkaAddress, log
 from ondemand.transport.kafka_worker_errors import News
 from ondemand.transport.kafka_worker_offsets import Offsets
@@ -77,6 +77,11 @@ class KafkaWorkerTransport(KafkaSource):
         self._require_open()
         self._producer.serve()
         self._offsets.commit_and_wait(self._consumer, positions)
+
+    def note(self, notes: Mapping[Partition, Note]) -> None:
+        """Store these positions and texts, and wait."""
+        super().note(notes)
+        self._offsets.noted(notes)
 
     def close(self) -> None:
         """Flush the replies, let the listener commit, leave the group. Idempotent."""

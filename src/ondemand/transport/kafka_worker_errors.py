@@ -57,6 +57,13 @@ COMMIT_AGAIN: Final = frozenset(
 )
 """A commit that failed so may succeed by itself a moment later."""
 
+_KEEPS_AWAY: Final = {
+    KafkaError._ALL_BROKERS_DOWN: "no broker answers",  # noqa: SLF001
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "this worker may not read its request topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "this worker may not use its consumer group",
+}
+"""Errors of the consumer while which no records come, in an operator's words."""
+
 
 def error_of(failure: KafkaException) -> KafkaError:
     """The error inside of *failure*."""
@@ -85,6 +92,8 @@ class News:
 
     def __init__(self) -> None:
         self.last = ""
+        self.problem = ""
+        """Why no records come, as far as is known; empty until then, and once that has healed."""
         self.fatal: KafkaError | None = None
         self._told: dict[int, float] = {}
 
@@ -98,6 +107,8 @@ class News:
 
     def tell(self, error: KafkaError) -> None:
         """Log *error*, unless it was logged a moment ago."""
+        if (problem := _KEEPS_AWAY.get(error.code())) is not None:
+            self.problem = problem
         now = time.monotonic()
         if now - self._told.get(error.code(), -REPEAT_SECONDS) >= REPEAT_SECONDS:
             self._told[error.code()] = now

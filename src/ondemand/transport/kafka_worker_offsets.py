@@ -8,8 +8,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ondemand.contract.record import Partition
 from ondemand.errors import TransportError
+from ondemand.transport.base import Note
 from ondemand.transport.kafka_worker_config import log
 from ondemand.transport.kafka_worker_errors import COMMIT_AGAIN, error_of
+from ondemand.transport.kafka_worker_notes import offset_of
 
 WAIT_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 0.1
@@ -25,6 +27,7 @@ class Offsets:
 
     def __init__(self) -> None:
         self._wanted: dict[Partition, int] = {}
+        self._notes: dict[Partition, Note] = {}
         self._failed = False
         self._sent_at = 0.0
 
@@ -36,7 +39,7 @@ class Offsets:
         self._failed = False
         self._sent_at = time.monotonic()
         try:
-            consumer.commit(offsets=_offsets(self._wanted), asynchronous=True)
+            consumer.commit(offsets=self._offsets(), asynchronous=True)
         except KafkaException as error:
             self._failed = True
             log.warning("offsets were not committed, and will be again: %s", error_of(error).str())
@@ -76,10 +79,17 @@ class Offsets:
         """These belong to another worker: nothing of them may be committed here."""
         for partition in partitions:
             self._wanted.pop(partition, None)
+            self._notes.pop(partition, None)
+
+    def noted(self, notes: Mapping[Partition, Note]) -> None:
+        """These are stored: whatever was wanted before is behind them."""
+        self._notes.update(notes)
+        for partition in notes:
+            self._wanted.pop(partition, None)
 
     def _try(self, consumer: Consumer) -> KafkaError | None:
         try:
-            stored = consumer.commit(offsets=_offsets(self._wanted), asynchronous=False)
+            stored = consumer.commit(offsets=self._offsets(), asynchronous=False)
         except KafkaException as error:
             return error_of(error)
         failed = [each.error for each in stored or () if each.error is not None]
@@ -88,6 +98,15 @@ class Offsets:
                 self._wanted.pop(Partition(each.topic, each.partition), None)
         return failed[0] if failed else None
 
+    def _offsets(self) -> list[TopicPartition]:
+        return [
+            offset_of(partition, self._note(partition, position))
+            for partition, position in self._wanted.items()
+        ]
 
-def _offsets(positions: Mapping[Partition, int]) -> list[TopicPartition]:
-    return [TopicPartition(each.topic, each.index, offset) for each, offset in positions.items()]
+    def _note(self, partition: Partition, position: int) -> Note:
+        """The text beside a position lasts until that moves."""
+        noted = self._notes.get(partition)
+        if noted is not None and noted.position == position:
+            return noted
+        return Note(position, "")

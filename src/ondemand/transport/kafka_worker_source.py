@@ -3,21 +3,25 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ondemand.contract.record import Partition, Record
 from ondemand.errors import ConfigurationError, TransportError
-from ondemand.transport.base import RebalanceListener
+from ondemand.transport.base import Note, RebalanceListener
 from ondemand.transport.kafka_worker_config import KafkaAddress, log
 from ondemand.transport.kafka_worker_errors import NOT_HEALING, News, start_error
+from ondemand.transport.kafka_worker_notes import read_notes, write_notes
 from ondemand.transport.kafka_worker_records import record_of
 from ondemand.transport.kafka_worker_topics import PartitionCounts
 
 LOOK_UP_SECONDS: Final = 5.0
 CREATED_SECONDS: Final = 0.2
 CREATED_ATTEMPTS: Final = 5
+LOOK_AGAIN_SECONDS: Final = 1.0
+PROBE_SECONDS: Final = 0.2
 SLICE_SECONDS: Final = 0.2
 """A poll is cut into slices, so that acknowledgements and Ctrl-C are served in between."""
 
@@ -49,6 +53,8 @@ class KafkaSource(ABC):
         self._listener_error: BaseException | None = None
         self._assigned: frozenset[Partition] = frozenset()
         self._rebalances = 0
+        self._topic = ""
+        self._look_at = 0.0
         self._closed = False
 
     def __repr__(self) -> str:
@@ -97,6 +103,7 @@ class KafkaSource(ABC):
                 "example with `ondemand topics apply`"
             )
         self._start()
+        self._topic = topic
         self._listener = listener
         self._consumer.subscribe(
             [topic],
@@ -109,6 +116,8 @@ class KafkaSource(ABC):
         """At most *records_max* records, waiting for a first one. Calls the listener."""
         self._require_open()
         self._serve()
+        if self._news.problem:
+            self._look_again()
         messages = self._messages(records_max, timeout_seconds)
         self._raise_listener_error()
         return self._sorted_out(messages)
@@ -137,6 +146,34 @@ class KafkaSource(ABC):
                 partition = Partition(each.topic, each.partition)
                 lags[partition] = max(watermarks[1] - each.offset, 0)
         return lags
+
+    def problems(self) -> Sequence[str]:
+        """What is known to keep records from coming now."""
+        return [self._news.problem] if self._news.problem else []
+
+    def notes(self, partitions: Collection[Partition]) -> Mapping[Partition, Note]:
+        """What the group has stored for *partitions*."""
+        return read_notes(self._consumer, partitions, self._news.tell)
+
+    def note(self, notes: Mapping[Partition, Note]) -> None:
+        """Store these positions and texts, and wait."""
+        self._require_open()
+        write_notes(self._consumer, notes, self._news.tell)
+
+    def _look_again(self) -> None:
+        """Ask what was in trouble whether it still is; now and then, and never for long."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_AGAIN_SECONDS
+        asked = TopicPartition(self._topic, 0)
+        try:
+            topic = self._consumer.list_topics(self._topic, timeout=PROBE_SECONDS)
+            group = self._consumer.committed([asked], timeout=PROBE_SECONDS)
+        except KafkaException:
+            return
+        if topic.topics[self._topic].error is None and group[0].error is None:
+            self._news.problem = ""
 
     def _made_consumer(
         self, session_timeout_seconds: float, callbacks: Mapping[str, Any]
@@ -213,6 +250,9 @@ class KafkaSource(ABC):
         gone = _partitions(partitions)
         if gone:
             self._call_listener(told, gone)
+            # In the library a pause outlives the assignment: what comes back would not be read.
+            with suppress(KafkaException):
+                self._consumer.resume(partitions)
         self._forget(gone)
         self._assigned -= gone
 

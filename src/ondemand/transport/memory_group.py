@@ -4,10 +4,11 @@ Eager, as the worker's group on Kafka is: a change makes every member give up al
 before anyone gets new ones. Nothing here waits, locks or calls a listener.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ondemand.contract.record import Partition
+from ondemand.transport.base import Note
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +28,7 @@ class Group:
     members: list[Member] = field(default_factory=list)
     generation: int = 0
     rebalancing: bool = False
+    _notes: dict[Partition, Note] = field(default_factory=dict)
     _ready: list[Member] = field(default_factory=list)
 
     def join(self, member: Member) -> None:
@@ -64,6 +66,19 @@ class Group:
     def may_commit(self, member: Member, partitions: Collection[Partition]) -> bool:
         """Whether *member* still owns all of *partitions*."""
         return member in self.members and set(partitions) <= set(member.assigned)
+
+    def stored(self, partition: Partition) -> Note | None:
+        """The position of *partition* and the text beside it, which lasts until that moves."""
+        position = self.committed.get(partition)
+        if position is None:
+            return None
+        note = self._notes.get(partition)
+        return note if note is not None and note.position == position else Note(position, "")
+
+    def store(self, notes: Mapping[Partition, Note]) -> None:
+        """Store positions and texts."""
+        self._notes.update(notes)
+        self.committed.update({each: note.position for each, note in notes.items()})
 
     def forget(self, topic: str) -> None:
         """*topic* was deleted: its offsets mean nothing any more."""

@@ -10,6 +10,7 @@ from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import ConfigurationError, TransportError
 from ondemand.transport.base import (
     Membership,
+    Note,
     NotTakenError,
     OnSettled,
     Positions,
@@ -89,6 +90,23 @@ class MemorySource:
                 for partition, log in logs
                 if log is not None
             }
+
+    def problems(self) -> Sequence[str]:
+        """None: this broker is always there."""
+        return ()
+
+    def notes(self, partitions: Collection[Partition]) -> Mapping[Partition, Note]:
+        """What the group has stored for *partitions*."""
+        with self._broker.changed:
+            stored = {each: self._group.stored(each) for each in partitions}
+        return {partition: note for partition, note in stored.items() if note is not None}
+
+    def note(self, notes: Mapping[Partition, Note]) -> None:
+        """Store positions and texts; raises ``TransportError`` for what is not owned."""
+        self._require_open()
+        with self._broker.changed:
+            self._require_owned(notes.keys())
+            self._group.store(notes)
 
     def close(self) -> None:
         """Settle, give up what is assigned, leave. Idempotent."""
