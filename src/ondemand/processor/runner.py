@@ -134,11 +134,16 @@ class Runner:
 
     def _run(self) -> None:
         try:
-            while not self._stopping:
+            while self._goes_on():
                 self._next()
         except BaseException as error:  # noqa: BLE001 - the processor raises it, in the main thread
             self.failure = error
             self._stopping = True
+
+    def _goes_on(self) -> bool:
+        """Until there is nothing to run, and nothing to watch either."""
+        with self.changed:
+            return self._busy or not self._stopping
 
     def _next(self) -> None:
         """Run the next batch; return after a while where there is none."""

@@ -51,10 +51,12 @@ class Stubborn(DoublingModel):
         super().__init__()
         self.listens = listens
         self.hangs = False
+        self.begun = lambda: None
         self.released = threading.Event()
 
     def run(self, inputs):
         if self.hangs:
+            self.begun()
             assert self.released.wait(BOUND_SECONDS)
             raise ModelError("terminated")
         return super().run(inputs)
@@ -143,6 +145,21 @@ def test_where_the_intake_thread_hangs_for_good_the_process_is_ended():
 
     with running(model, run_seconds=0.0, leave=leave) as (runner, _):
         model.hangs = True
+        runner.offer([request(0)])
+        runner.turn()
+    assert "does not stop" in str(left[0])
+
+
+def test_a_run_that_hangs_is_watched_after_stop_too():
+    """A worker that is told to stop in such a moment must not stay for ever."""
+    model, left = Stubborn(listens=False), []
+
+    def leave(error):
+        left.append(error)
+        model.released.set()
+
+    with running(model, run_seconds=0.0, leave=leave) as (runner, _):
+        model.hangs, model.begun = True, runner.stop
         runner.offer([request(0)])
         runner.turn()
     assert "does not stop" in str(left[0])
