@@ -15,7 +15,7 @@ from simulation.world import simulate
 
 SEEDS = 1_000
 CHUNK = 50
-BREAK_SEEDS = 50
+BREAK_SEEDS = 100
 TESTS = Path(__file__).parent.parent
 
 
