@@ -157,11 +157,15 @@ def joined(
 
 
 def until(
-    happened: Callable[[], object], workers: Sequence[WorkerTransport], what: str
+    happened: Callable[[], object],
+    workers: Sequence[WorkerTransport],
+    what: str,
+    *,
+    before: list[Record] | None = None,
 ) -> list[Record]:
-    """Let *workers* fetch until it has *happened*; what they fetched."""
+    """Let *workers* fetch until it has *happened*; what they fetched, behind what was *before*."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    fetched: list[Record] = []
+    fetched = [] if before is None else before
     while not happened():
         expect(time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:g} s: {what}")
         for worker in workers:

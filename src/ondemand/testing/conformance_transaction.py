@@ -129,7 +129,7 @@ class TransactionConformance:
             error = aborted(worker, [outgoing(replies, b"stale")], {Partition(topic, 0): 2})
             expect_equal(error.failures, (), "records blamed")
             again = until(lambda: len(listener.told("assigned")) == 2, [worker], "it joins again")
-            again += until(lambda: len(again) >= 2, [worker], "what was not stored comes again")
+            until(lambda: len(again) >= 2, [worker], "the records come again", before=again)
             expect_equal(values(again), numbered(2), "values that come again")
             stale, ended = [outgoing(replies, b"stale")], {Partition(topic, 0): 2}
             aborted(worker, stale, ended, membership=before)
@@ -166,8 +166,11 @@ class TransactionConformance:
                     [worker, other],
                     "both have one partition",
                 )
-                fetched += until(
-                    lambda: len(fetched) >= 4, [worker, other], "what was not stored comes again"
+                until(
+                    lambda: len(fetched) >= 4,
+                    [worker, other],
+                    "what was not stored comes again",
+                    before=fetched,
                 )
                 gone = next(iter(second.partitions))
                 aborted(worker, [outgoing(replies, b"not mine")], {gone: 6})

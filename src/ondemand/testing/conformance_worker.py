@@ -277,8 +277,11 @@ class WorkerConformance:
                     [one, two],
                     "both have one partition",
                 )
-                fetched += until(
-                    lambda: len(fetched) >= 4, [one, two], "what was not committed comes again"
+                until(
+                    lambda: len(fetched) >= 4,
+                    [one, two],
+                    "what was not committed comes again",
+                    before=fetched,
                 )
             finally:
                 first.while_revoked = lambda: None
@@ -317,7 +320,7 @@ class WorkerConformance:
             harness.lose(worker)
             _refused(lambda: worker.commit_and_wait({Partition(topic, 0): 2}), TransportError)
             again = until(lambda: len(listener.told("assigned")) == 2, [worker], "it joins again")
-            again += until(lambda: len(again) >= 2, [worker], "what was not committed comes again")
+            until(lambda: len(again) >= 2, [worker], "the records come again", before=again)
         expect_equal(
             [name for name, _ in listener.events][:3], ["assigned", "lost", "assigned"], "told"
         )
