@@ -1,6 +1,7 @@
 """`make soak`: half of what a worker can do, for ten minutes; does anything grow?"""
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--report", type=Path, default=RESULTS, help="a folder for the results")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends in order
     with LocalKafka() as kafka, tempfile.TemporaryDirectory() as folder:
         soaked = soak(
             kafka.address,
