@@ -93,7 +93,7 @@ class KafkaWorkerTransport(KafkaSource):
                 # Replies first, offsets second, leaving last: a crash in between repeats an answer,
                 # never loses one.
                 self._producer.flush(FLUSH_SECONDS)
-                self._consumer.close()  # calls on_revoked, where the listener commits
+                self._leave()  # calls on_revoked, where the listener commits
             finally:
                 self._closed = True
                 if left := self._producer.flush(max(deadline - time.monotonic(), SLICE_SECONDS)):

@@ -115,7 +115,7 @@ class KafkaExactlyOnceTransport(KafkaSource):
             if self._closed:
                 return
             try:
-                self._consumer.close()  # calls on_revoked, where the last transaction is awaited
+                self._leave()  # calls on_revoked, where the last transaction is awaited
             finally:
                 self._closed = True
                 self._producer.close()

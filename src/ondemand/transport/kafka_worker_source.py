@@ -55,6 +55,7 @@ class KafkaSource(ABC):
         self._rebalances = 0
         self._topic = ""
         self._look_at = 0.0
+        self._leaving = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -152,13 +153,20 @@ class KafkaSource(ABC):
         return [self._news.problem] if self._news.problem else []
 
     def notes(self, partitions: Collection[Partition]) -> Mapping[Partition, Note]:
-        """What the group has stored for *partitions*."""
+        """What the group has stored for *partitions*; nothing while this leaves the group."""
+        if self._leaving:  # the library would ask nobody, and keep the partitions till it times out
+            return {}
         return read_notes(self._consumer, partitions, self._news.tell)
 
     def note(self, notes: Mapping[Partition, Note]) -> None:
         """Store these positions and texts, and wait."""
         self._require_open()
         write_notes(self._consumer, notes, self._news.tell)
+
+    def _leave(self) -> None:
+        """Leave the group, calling ``on_revoked`` first."""
+        self._leaving = True
+        self._consumer.close()
 
     def _look_again(self) -> None:
         """Ask what was in trouble whether it still is; now and then, and never for long."""
