@@ -128,7 +128,10 @@ class CarefulSource:
         self._told.on_assigned(partitions)
 
     def on_revoked(self, partitions: Collection[Partition]) -> None:
-        """Nobody is to be suspected of what a rebalance or a stop has interrupted."""
+        """Nobody is to be suspected of what a rebalance has interrupted.
+
+        Nor of a stop, where the transport can still tell positions while it leaves the group.
+        """
         self._told.on_revoked(partitions)
         if self._marked and not self._doomed():
             try:
