@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from component.responder import until
 from confluent_kafka.admin import AdminClient
-from integration.test_worker import WorkerProcess
 from unit.contract.test_announcement import ME
+from worker_process import RunningWorker
 
 from ondemand import PredictionClient
 from ondemand.contract.announcement import ANNOUNCEMENTS, announcement_record, leaving_record
@@ -55,15 +55,15 @@ def model(
 @pytest.fixture
 def start(
     kafka: SimpleNamespace, model: str, tmp_path: Path
-) -> Iterator[Callable[..., WorkerProcess]]:
+) -> Iterator[Callable[..., RunningWorker]]:
     """Starts a worker of the model; none is left behind."""
     (tmp_path / "ffnn.onnx").write_bytes(ffnn((8, 4)))
     folder = new_package(tmp_path / "worker", name=model, model=tmp_path / "ffnn.onnx").folder
-    started: list[WorkerProcess] = []
+    started: list[RunningWorker] = []
 
-    def start_one(*settings: str) -> WorkerProcess:
+    def start_one(*settings: str) -> RunningWorker:
         log = tmp_path / f"worker-{len(started)}.log"
-        started.append(WorkerProcess(folder, kafka.address, log=log, settings=settings))
+        started.append(RunningWorker(folder, kafka.address, log=log, settings=settings))
         return started[-1]
 
     yield start_one
@@ -73,7 +73,7 @@ def start(
 
 @pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-once"])
 async def test_a_worker_is_seen_and_missed(
-    kafka: SimpleNamespace, model: str, start: Callable[..., WorkerProcess], guarantee: str
+    kafka: SimpleNamespace, model: str, start: Callable[..., RunningWorker], guarantee: str
 ) -> None:
     """Refused under a second while nobody is there; answered as soon as somebody is; refused again
     once it has left; and told as slow where it is there and does not answer."""
@@ -96,7 +96,7 @@ async def test_a_worker_is_seen_and_missed(
 
 
 async def test_a_worker_that_was_killed_is_missed_after_its_silence(
-    kafka: SimpleNamespace, model: str, start: Callable[..., WorkerProcess]
+    kafka: SimpleNamespace, model: str, start: Callable[..., RunningWorker]
 ) -> None:
     """No farewell: three intervals later it counts as gone, for new clients too."""
     settings = ClientSettings(kafka=kafka.address, service=model, timeout_seconds=20)
