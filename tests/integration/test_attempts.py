@@ -13,6 +13,7 @@ from worker_process import BOUND_SECONDS, RunningWorker
 from ondemand import PredictionClient
 from ondemand.errors import Status
 from ondemand.runtime.scaffold import new_package
+from ondemand.settings import ClientSettings
 from ondemand.testing.models import ffnn
 
 pytestmark = pytest.mark.kafka
@@ -116,7 +117,9 @@ def start(package, kafka, names, tmp_path):
 async def ask(kafka, names, supervisor, values):
     """One request for each of *values*, all at once; each one's status."""
     watching = asyncio.create_task(supervisor.watch())
-    async with PredictionClient(kafka=kafka.address, service=names) as client:
+    # Between two processes nobody serves the model.
+    settings = ClientSettings(kafka=kafka.address, service=names, unserved="wait")
+    async with PredictionClient(settings=settings) as client:
         inputs = ({"x": np.full((1, 8), value, np.float32)} for value in values)
         statuses: dict[int, str] = {}
         many = client.predict_many(names, inputs, in_flight=len(values), timeout=BOUND_SECONDS)
