@@ -61,6 +61,8 @@ def build() -> tuple[bytes, float]:
         target_opset=OPSET,
         name="digits",
     )
+    # skl2onnx keeps them in a set, whose order is another in every 60th process or so.
+    model.opset_import.sort(key=lambda used: used.domain)
     return model.SerializeToString(deterministic=True), accuracy
 
 
