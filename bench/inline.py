@@ -7,21 +7,23 @@ that no run is cheap. See docs/decisions/0011.
 import argparse
 import asyncio
 import contextlib
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from latency import SERVICE, START_SECONDS, WARM_UP_RATE, Figures, measure
+from latency import (
+    SERVICE,
+    START_SECONDS,
+    WARM_UP_RATE,
+    Figures,
+    create_topics,
+    measure,
+    worker,
+)
 
 from ondemand import PredictionClient
-from ondemand.contract import topics
 from ondemand.local import LocalKafka
-from ondemand.runtime.scaffold import new_package
-from ondemand.testing.models import ffnn
-from ondemand.transport.kafka_admin import KafkaAdmin
 
 INLINE, THREAD = "inline", "thread"
 NEVER_CHEAP = (
@@ -30,36 +32,6 @@ NEVER_CHEAP = (
 )
 PROGRAMS = {INLINE: ["-m", "ondemand"], THREAD: ["-c", NEVER_CHEAP]}
 COLUMNS = ("p50", "p90", "p99")
-
-
-@contextlib.contextmanager
-def workers(address: str, folder: Path) -> Iterator[None]:
-    """One worker process for each way, drained at the end."""
-    (folder / "ffnn.onnx").write_bytes(ffnn())
-    options = ["--kafka", address, "--http", "off", "--set", "log_level=error"]
-    running = []
-    try:
-        for name, program in PROGRAMS.items():
-            package = new_package(folder / name, name=name, model=folder / "ffnn.onnx")
-            command = [sys.executable, *program, "worker", "run", str(package.folder), *options]
-            running.append(subprocess.Popen(command))
-        yield
-    finally:
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait(30)
-
-
-def create_topics(address: str) -> None:
-    """Four partitions for the requests of each worker, and what goes with them."""
-    wanted = [topics.TopicSpec(topics.reply_topic(SERVICE), 4)]
-    for name in PROGRAMS:
-        wanted.append(topics.TopicSpec(topics.request_topic(name), 4))
-        wanted.append(topics.TopicSpec(topics.dead_letter_topic(name), 1))
-    admin = KafkaAdmin(kafka=address)
-    for change in topics.plan(wanted, admin.describe()):
-        admin.apply(change)
 
 
 async def run(address: str, rates: Sequence[int], seconds: float, repeats: int) -> list[Figures]:
@@ -94,8 +66,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=6)
     arguments = parser.parse_args()
     with LocalKafka() as kafka, tempfile.TemporaryDirectory() as folder:
-        create_topics(kafka.address)
-        with workers(kafka.address, Path(folder)):
+        create_topics(kafka.address, PROGRAMS)
+        with contextlib.ExitStack() as workers:
+            for name, program in PROGRAMS.items():
+                started = worker(kafka.address, Path(folder), name=name, program=program)
+                workers.enter_context(started)
             found = asyncio.run(
                 run(kafka.address, arguments.rates, arguments.seconds, arguments.repeats)
             )

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -125,11 +125,13 @@ HEADER = (
 
 
 @contextlib.contextmanager
-def worker(address: str, folder: Path) -> Iterator[None]:
-    """A worker process for the FFNN, drained at the end."""
+def worker(
+    address: str, folder: Path, *, name: str = MODEL, program: Sequence[str] = ("-m", "ondemand")
+) -> Iterator[None]:
+    """A worker process for the FFNN, called *name*, drained at the end."""
     (folder / "ffnn.onnx").write_bytes(ffnn())
-    package = new_package(folder / MODEL, name=MODEL, model=folder / "ffnn.onnx")
-    command = [sys.executable, "-m", "ondemand", "worker", "run", str(package.folder)]
+    package = new_package(folder / name, name=name, model=folder / "ffnn.onnx")
+    command = [sys.executable, *program, "worker", "run", str(package.folder)]
     options = ["--kafka", address, "--http", "127.0.0.1:0", "--set", "log_level=warning"]
     process = subprocess.Popen([*command, *options])
     try:
@@ -139,14 +141,13 @@ def worker(address: str, folder: Path) -> Iterator[None]:
         process.wait(30)
 
 
-def create_topics(address: str) -> None:
-    """Four partitions for requests, and what goes with them."""
+def create_topics(address: str, models: Iterable[str] = (MODEL,), *, partitions: int = 4) -> None:
+    """The requests of each model in so many partitions, and what goes with them."""
     admin = KafkaAdmin(kafka=address)
-    wanted = [
-        topics.TopicSpec(topics.request_topic(MODEL), 4),
-        topics.TopicSpec(topics.dead_letter_topic(MODEL), 1),
-        topics.TopicSpec(topics.reply_topic(SERVICE), 4),
-    ]
+    wanted = [topics.TopicSpec(topics.reply_topic(SERVICE), 4)]
+    for model in models:
+        wanted.append(topics.TopicSpec(topics.request_topic(model), partitions))
+        wanted.append(topics.TopicSpec(topics.dead_letter_topic(model), 1))
     for change in topics.plan(wanted, admin.describe()):
         admin.apply(change)
 

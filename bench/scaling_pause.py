@@ -20,15 +20,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from latency import MODEL, SERVICE, create_topics
 
 from ondemand import PredictionClient
-from ondemand.contract import topics
 from ondemand.local import LocalKafka
 from ondemand.runtime.scaffold import new_package
 from ondemand.testing.models import ffnn
-from ondemand.transport.kafka_admin import KafkaAdmin
 
-MODEL, SERVICE = "ffnn", "bench"
 PARTITIONS = 6
 START_SECONDS = 60.0
 WARM_UP_SECONDS = 15.0
@@ -201,18 +199,6 @@ def report(phases: Sequence[Phase], rate: float) -> str:
     )
 
 
-def create_topics(address: str) -> None:
-    """The model's topics, and the service's."""
-    admin = KafkaAdmin(kafka=address)
-    wanted = [
-        topics.TopicSpec(topics.request_topic(MODEL), PARTITIONS),
-        topics.TopicSpec(topics.dead_letter_topic(MODEL), 1),
-        topics.TopicSpec(topics.reply_topic(SERVICE), 1),
-    ]
-    for change in topics.plan(wanted, admin.describe()):
-        admin.apply(change)
-
-
 def main() -> None:
     """Measure, print, and write `bench/results/rebalance.md` and `.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -222,7 +208,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(HEADER, flush=True)
     with LocalKafka() as kafka, tempfile.TemporaryDirectory() as folder:
-        create_topics(kafka.address)
+        create_topics(kafka.address, partitions=PARTITIONS)
         phases = asyncio.run(measure(kafka.address, Path(folder), arguments))
     RESULTS.mkdir(exist_ok=True)
     page = report(phases, arguments.rate)
