@@ -39,16 +39,6 @@ class AnyWidth(DoublingModel):
 
 
 @pytest.fixture
-def names(topic_name, create_topic):
-    """Topics of one test's own: requests, replies and dead letters, as settings know them."""
-    stem = topic_name("x").removesuffix(".x")
-    create_topic(f"{stem}.requests", partitions=4)
-    create_topic(f"{stem}.dead-letters")
-    create_topic(f"{stem}.replies", partitions=2)
-    return stem
-
-
-@pytest.fixture
 def producer(kafka):
     """Writes requests."""
     made = Producer(

@@ -8,13 +8,12 @@ import time
 
 import numpy as np
 import pytest
+from committed import ask
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 from worker_process import BOUND_SECONDS, RunningWorker, eventually
 
 from ondemand import PredictionClient
-from ondemand.contract.codec import InferRequest, encode_request
-from ondemand.contract.tensor import Datatype, Tensor
 from ondemand.errors import PredictionError
 from ondemand.runtime.scaffold import new_package
 from ondemand.testing.models import ffnn
@@ -28,16 +27,6 @@ def package(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ffnn")
     (folder / "ffnn.onnx").write_bytes(ffnn((8, 4)))
     return new_package(folder / "worker", name="ffnn", model=folder / "ffnn.onnx").folder
-
-
-@pytest.fixture
-def names(topic_name, create_topic):
-    """Topics of one test's own, as settings for its workers, and its service."""
-    stem = topic_name("x").removesuffix(".x")
-    create_topic(f"{stem}.requests", partitions=4)
-    create_topic(f"{stem}.dead-letters")
-    create_topic(f"{stem}.replies", partitions=2)
-    return stem
 
 
 @pytest.fixture
@@ -174,13 +163,15 @@ async def test_a_request_topic_that_is_deleted_and_made_anew_is_served_again(
 async def test_partitions_that_are_added_are_served(kafka, names, start, kafka_admin):
     """A request on a partition that was added while the worker ran is answered by it."""
     worker = start().wait_ready()
-    topic, replies = f"{names}.requests", f"{names}.replies"
+    topic = f"{names}.requests"
     growing = kafka_admin.create_partitions([NewPartitions(topic, 6)])[topic]
     await asyncio.to_thread(growing.result, 30)
-    asked = await asyncio.to_thread(ask_partition, kafka.address, topic, 5, replies)
+    producer = Producer({"bootstrap.servers": kafka.address})
+    ask(producer, topic, "added", replies=f"{names}.replies", partition=5, width=8)
+    assert producer.flush(BOUND_SECONDS) == 0
 
     await asyncio.to_thread(
-        eventually, lambda: has_reply(kafka.address, replies, asked), "the request is answered"
+        eventually, lambda: b"added" in replies(kafka, names), "the request is answered"
     )
     assert worker.end() == 0, worker.log
 
@@ -195,29 +186,6 @@ async def answered_again(client, names):
             assert time.monotonic() < deadline, "the new topic is not served"
         else:
             return
-
-
-def ask_partition(address, topic, partition, replies):
-    """Write one request onto that partition; its correlation ID."""
-    producer = Producer({"bootstrap.servers": address})
-    tensor = Tensor("x", Datatype.FP32, np.zeros((1, 8), np.float32))
-    body = encode_request(InferRequest((tensor,)), binary=False)
-    headers = [("correlation-id", b"added"), ("reply-topic", replies.encode())]
-    headers.append(("reply-partition", b"0"))
-    producer.produce(topic, body.value, partition=partition, headers=headers)
-    assert producer.flush(BOUND_SECONDS) == 0
-    return b"added"
-
-
-def has_reply(address, replies, correlation_id):
-    """Whether the first partition of *replies* has a reply under that correlation ID."""
-    consumer = Consumer({"bootstrap.servers": address, "group.id": "reader"})
-    try:
-        consumer.assign([TopicPartition(replies, 0, 0)])
-        found = consumer.consume(100, 2.0)
-        return any(dict(m.headers() or ()).get("correlation-id") == correlation_id for m in found)
-    finally:
-        consumer.close()
 
 
 async def test_a_second_signal_leaves_at_once(kafka, names, start):
