@@ -9,7 +9,8 @@
 Before them, where processes have died of a request, ``careful`` lets in fewer of them at once; what
 it goes by is in ``attempts``.
 
-``request`` and ``outcome`` are the values that pass between them. ``loop`` joins the steps and is
-the only one that waits; ``lifecycle`` starts it, stops it and tells the world how it is;
-``announcer`` tells clients that it is there.
+``request`` and ``outcome`` are the values that pass between them. ``loop`` joins the steps in the
+intake thread; ``runner`` runs the model, there or in a thread of its own, and ``outbox`` hands over
+what either of them has to send. ``lifecycle`` starts all this, stops it and tells the world how it
+is; ``announcer`` tells clients that it is there.
 """
