@@ -59,6 +59,8 @@ def server_properties(
         # A group of one worker starts at once instead of waiting 3 s for company.
         "group.initial.rebalance.delay.ms": "0",
         "group.min.session.timeout.ms": "1000",
+        # 128 MB by default, of the heap: the collector went over it without end.
+        "log.cleaner.dedupe.buffer.size": "8388608",
         # A mistyped topic is an error, here as in production.
         "auto.create.topics.enable": "false",
         # A killed broker is missed, and comes back, within seconds.
