@@ -122,8 +122,9 @@ class KafkaAddress:
             **_CONSUMER,
             "group.id": group,
             "session.timeout.ms": session_ms,
-            # Below 500 ms for short sessions: three heartbeats must fit one.
-            "heartbeat.interval.ms": min(500, session_ms // 3),
+            # By a heartbeat a member learns that another has left, whose partitions wait for it.
+            # Shorter for short sessions: three heartbeats must fit one.
+            "heartbeat.interval.ms": min(150, session_ms // 3),
             **self.options,
         }
 

@@ -22,8 +22,10 @@ CREATED_SECONDS: Final = 0.2
 CREATED_ATTEMPTS: Final = 5
 LOOK_AGAIN_SECONDS: Final = 1.0
 PROBE_SECONDS: Final = 0.2
-SLICE_SECONDS: Final = 0.2
+SLICE_SECONDS: Final = 0.1
 """A poll is cut into slices, so that acknowledgements and Ctrl-C are served in between."""
+
+WAKE_SECONDS: Final = 0.05
 
 
 class KafkaSource(ABC):
@@ -55,6 +57,7 @@ class KafkaSource(ABC):
         self._rebalances = 0
         self._topic = ""
         self._look_at = 0.0
+        self._wake_at = 0.0
         self._leaving = False
         self._closed = False
 
@@ -119,6 +122,7 @@ class KafkaSource(ABC):
         self._serve()
         if self._news.problem:
             self._look_again()
+        self._wake()
         messages = self._messages(records_max, timeout_seconds)
         self._raise_listener_error()
         return self._sorted_out(messages)
@@ -202,6 +206,7 @@ class KafkaSource(ABC):
             if left <= SLICE_SECONDS:
                 break
             self._serve()
+            self._wake()
         if first is None:
             return []
         if records_max <= 1:
@@ -213,6 +218,14 @@ class KafkaSource(ABC):
             # is read again from its committed offset. The library has dropped the others itself.
             return more
         return [first, *more]
+
+    def _wake(self) -> None:
+        """Wake the library's own thread, which looks whether a heartbeat is due only when something
+        else has woken it (``rd_kafka_thread_main``), and that may be as late as a second later."""
+        now = time.monotonic()
+        if now >= self._wake_at:
+            self._wake_at = now + WAKE_SECONDS
+            self._consumer.assignment()
 
     def _sorted_out(self, messages: Sequence[Message]) -> list[Record]:
         records = []

@@ -1,5 +1,6 @@
 """The worker's Kafka transport without a broker: options, errors, look-ups, commits."""
 
+import itertools
 import logging
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ondemand.contract.record import Partition
 from ondemand.errors import ConfigurationError, TransportError
-from ondemand.transport import kafka_worker_offsets
+from ondemand.transport import kafka_worker_offsets, kafka_worker_source
 from ondemand.transport.base import NotTakenError, PublishFailure
 from ondemand.transport.kafka_worker import KafkaWorkerTransport
 from ondemand.transport.kafka_worker_config import PROTECTED, KafkaAddress
@@ -60,9 +61,9 @@ def test_the_options_that_were_measured() -> None:
     """Eager assignment, fast heartbeats, no waiting, every replica: as decided."""
     consumer, producer = ADDRESS.consumer("group", 10.0), ADDRESS.producer()
     assert consumer["partition.assignment.strategy"] == "range"
-    assert consumer["heartbeat.interval.ms"] == 500
+    assert consumer["heartbeat.interval.ms"] == 150
     assert consumer["session.timeout.ms"] == 10_000
-    assert ADDRESS.consumer("group", 0.9)["heartbeat.interval.ms"] == 300
+    assert ADDRESS.consumer("group", 0.3)["heartbeat.interval.ms"] == 100
     assert consumer["fetch.queue.backoff.ms"] == 10
     assert consumer["isolation.level"] == "read_committed"
     assert (producer["acks"], producer["enable.idempotence"]) == ("all", True)
@@ -261,3 +262,36 @@ def test_nothing_is_committed_for_what_was_lost() -> None:
     offsets.forget([ZERO])
     offsets.commit(consumer, {})
     assert consumer.commits[-1] == {ONE: 1}
+
+
+class IdleConsumer:
+    """Has no records; a poll takes the time that it is given, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now_seconds = 1000.0
+        self.woken_at_seconds: list[float] = []
+
+    def poll(self, timeout_seconds: float) -> None:
+        """Nothing comes."""
+        self.now_seconds += timeout_seconds
+
+    def assignment(self) -> list[TopicPartition]:
+        """What wakes the library."""
+        self.woken_at_seconds.append(self.now_seconds)
+        return []
+
+
+def test_the_library_is_woken_while_nothing_comes(
+    transport: KafkaWorkerTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At least every 0.1 s: it sends heartbeats only when something has woken it."""
+    consumer = IdleConsumer()
+    monkeypatch.setattr(transport, "_consumer", consumer)
+    monkeypatch.setattr(transport, "_look_again", lambda: None)  # no broker is there
+    monkeypatch.setattr(kafka_worker_source.time, "monotonic", lambda: consumer.now_seconds)
+
+    assert transport.fetch(10, 1.0) == []
+
+    assert consumer.now_seconds == pytest.approx(1001)
+    gaps = [b - a for a, b in itertools.pairwise([1000.0, *consumer.woken_at_seconds, 1001.0])]
+    assert max(gaps) <= 0.1 + 1e-6
