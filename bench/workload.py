@@ -13,7 +13,8 @@ import numpy as np
 import onnxruntime
 import orjson
 
-from ondemand.contract.codec import InferRequest, array_tensors, encode_request
+from ondemand.contract.arrays import array_tensors
+from ondemand.contract.codec import InferRequest, encode_request
 from ondemand.contract.headers import (
     CORRELATION_ID,
     REPLY_PARTITION,

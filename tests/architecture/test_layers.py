@@ -54,7 +54,7 @@ PURE = (
 PURE_IMPORTS = {
     "abc", "array", "asyncio", "binascii", "bisect", "collections", "contextlib", "dataclasses",
     "enum", "fnmatch", "functools", "heapq", "itertools", "json", "math", "numpy", "operator",
-    "orjson", "re", "string", "struct", "tomllib", "types", "typing",
+    "orjson", "re", "simdjson", "string", "struct", "tomllib", "types", "typing",
 }  # fmt: skip
 """What a pure module may import from elsewhere: no clock, no log, no waiting, no I/O.
 (asyncio only for the futures of ``client.correlation``, which are values to it.)"""

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ondemand.contract.codec import InferResponse, array_tensors, encode_response
+from ondemand.contract.arrays import array_tensors
+from ondemand.contract.codec import InferResponse, encode_response
 from ondemand.testing.models import ffnn
 
 BENCH = Path(__file__).parents[2] / "bench"

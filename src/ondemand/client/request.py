@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypedDict, get_args
 
 from ondemand import limits
 from ondemand.contract import codec, topics
+from ondemand.contract.arrays import array_tensors
 from ondemand.contract.codec import Body
 from ondemand.contract.headers import ReplyAddress, Terms
 from ondemand.contract.record import OutgoingRecord
@@ -151,7 +152,7 @@ def _tensors(inputs: Inputs) -> tuple[Tensor, ...]:
     return tuple(
         replace(value, name=name)
         if isinstance(value, Tensor)
-        else codec.array_tensors([(name, value)])[0]
+        else array_tensors([(name, value)])[0]
         for name, value in inputs.items()
     )
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 import orjson
 from numpy.typing import NDArray
 
@@ -19,21 +20,19 @@ from ondemand.contract.document import (
     quoted,
 )
 from ondemand.contract.json_data import decode_data, encode_data
+from ondemand.contract.json_numbers import ListLayouts, Numbers, reals, take_numbers
 from ondemand.contract.layout import Layouts
 from ondemand.contract.tensor import DTYPES, Datatype, Tensor
 from ondemand.errors import RequestError, Status
 from ondemand.limits import AXES_MAX, HEADER_VALUE_BYTES_MAX, TENSORS_MAX
 
 _RESPONSE_HEADS_KEPT = 256
+_NO_NUMBERS: Numbers = MappingProxyType({})
 _DATATYPES = {datatype.value: datatype for datatype in Datatype}
-_NUMPY_DATATYPES = {
-    (dtype.kind, dtype.itemsize): datatype
-    for datatype, dtype in DTYPES.items()
-    if datatype is not Datatype.BYTES
-}
 # NumPy counts bytes in a signed 64-bit integer, also those of an empty array's other axes.
 _EXTENT_MAX = (2**63 - 1) // 8
 _known_requests = Layouts()
+_known_lists = ListLayouts()
 
 
 class Body(NamedTuple):
@@ -70,18 +69,41 @@ def decode_request(value: bytes, head_length: int | None) -> InferRequest:
     are unique, and so are those of outputs; whether a model has them is not checked here.
     """
     head = _head(value, head_length)
-    known = None if head_length is None else _known_requests.get(head, len(value))
+    if head_length is None:
+        return _read_request(value)
+    known = _known_requests.get(head, len(value))
     if known is not None:
         return InferRequest(known.tensors(value), known.wanted, known.id)
-    members = parse_object(head)
-    inputs = _Tensors(value, head, head_length).decode(members, "inputs")
+    request = _request(parse_object(head), _Tensors(value, head, head_length))
+    _known_requests.keep(head, len(value), request.inputs, wanted=request.outputs, id=request.id)
+    return request
+
+
+def _request(members: dict[str, Any], tensors: "_Tensors") -> InferRequest:
+    inputs = tensors.decode(members, "inputs")
     outputs: tuple[str, ...] = ()
     if "outputs" in members:
         outputs = tuple(map(_name_of, optional_list(members, "outputs", TENSORS_MAX)))
         _refuse_repeated(outputs, "outputs")
-    request = InferRequest(inputs, outputs, optional_text(members, "id"))
-    if head_length is not None:
-        _known_requests.keep(head, len(value), inputs, wanted=outputs, id=request.id)
+    return InferRequest(inputs, outputs, optional_text(members, "id"))
+
+
+def _read_request(value: bytes) -> InferRequest:
+    """What a JSON body asks. Whatever is wrong with it is said by the thorough way."""
+    taken = take_numbers(value)
+    if taken is None:
+        return _request(parse_object(value), _Tensors(value, value, None))
+    known = _known_lists.get(taken.rest)
+    inputs = None if known is None else known.tensors(taken.numbers)
+    if known is not None and inputs is not None:
+        return InferRequest(inputs, known.wanted, known.id)
+    tensors = _Tensors(value, taken.rest, None, taken.numbers)
+    try:
+        request = _request(parse_object(taken.rest), tensors)
+    except RequestError:
+        return _request(parse_object(value), _Tensors(value, value, None))
+    if tensors.used == list(taken.numbers):
+        _known_lists.keep(taken.rest, request.inputs, wanted=request.outputs, id=request.id)
     return request
 
 
@@ -102,16 +124,24 @@ def decode_response(value: bytes, head_length: int | None) -> InferResponse:
     """
     try:
         head = _head(value, head_length)
-        members = parse_object(head)
-        return InferResponse(
-            model_name=optional_text(members, "model_name") or "",
-            model_version=optional_text(members, "model_version") or "",
-            outputs=_Tensors(value, head, head_length).decode(members, "outputs"),
-            id=optional_text(members, "id"),
-        )
+        taken = take_numbers(value) if head_length is None else None
+        if taken is not None:
+            with suppress(RequestError):  # said by the thorough way
+                tensors = _Tensors(value, taken.rest, None, taken.numbers)
+                return _response(parse_object(taken.rest), tensors)
+        return _response(parse_object(head), _Tensors(value, head, head_length))
     except RequestError as error:
         message = f"the worker's reply cannot be decoded: {error.message}"
         raise RequestError(Status.INTERNAL, message) from error
+
+
+def _response(members: dict[str, Any], tensors: "_Tensors") -> InferResponse:
+    return InferResponse(
+        model_name=optional_text(members, "model_name") or "",
+        model_version=optional_text(members, "model_version") or "",
+        outputs=tensors.decode(members, "outputs"),
+        id=optional_text(members, "id"),
+    )
 
 
 def encode_response(response: InferResponse, *, binary: bool) -> Body:
@@ -178,45 +208,6 @@ def decode_error(value: bytes) -> str:
     return "the worker refused the request and gave no readable reason"
 
 
-def array_tensors(arrays: Sequence[tuple[str, object]]) -> tuple[Tensor, ...]:
-    """Tensors from anything NumPy makes an array of: dtype to datatype, byte order mended, text to
-    BYTES as UTF-8. Raises ``ValueError`` for an array that V2 has no datatype for."""
-    return tuple(_array_tensor(name, value) for name, value in arrays)
-
-
-def _array_tensor(name: str, value: object) -> Tensor:
-    try:
-        data: NDArray[Any] = np.asarray(value)
-        # NumPy's own text and bytes lose trailing zeros: only objects keep what a caller gave.
-        if data.dtype.kind in "SU" and not isinstance(value, np.ndarray):
-            data = np.asarray(value, dtype=object)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"tensor {quoted(name)}: NumPy makes no array of it: {error}") from error
-    if data.ndim > AXES_MAX:
-        raise ValueError(
-            f"tensor {quoted(name)} has {data.ndim} axes, at most {AXES_MAX} are taken"
-        )
-    if data.dtype.kind in "SUO":
-        elements = [_element_bytes(name, element) for element in data.reshape(-1).tolist()]
-        return Tensor(name, Datatype.BYTES, np.array(elements, dtype=object).reshape(data.shape))
-    datatype = _NUMPY_DATATYPES.get((data.dtype.kind, data.dtype.itemsize))
-    if datatype is None:
-        expected = ", ".join(Datatype)
-        raise ValueError(
-            f"tensor {quoted(name)}: no datatype for NumPy's {data.dtype}; there are {expected}"
-        )
-    return Tensor(name, datatype, data.astype(DTYPES[datatype], copy=False))
-
-
-def _element_bytes(name: str, element: object) -> bytes:
-    if isinstance(element, str):
-        return element.encode()
-    if isinstance(element, bytes):
-        return element
-    kind = type(element).__name__
-    raise ValueError(f"tensor {quoted(name)}: an element is {kind}, expected text or bytes")
-
-
 def _head(value: bytes, head_length: int | None) -> bytes:
     """The JSON part of *value*."""
     if head_length is None:
@@ -248,10 +239,18 @@ def _refuse_repeated(names: Iterable[str], member: str) -> None:
 class _Tensors:
     """Reads the tensors of one body in their order; binary ones follow the head one by one."""
 
-    __slots__ = ("_booleans", "_position", "_value")
+    __slots__ = ("_booleans", "_numbers", "_position", "_value", "used")
 
-    def __init__(self, value: bytes, head: bytes, head_length: int | None) -> None:
+    def __init__(
+        self,
+        value: bytes,
+        head: bytes,
+        head_length: int | None,
+        numbers: Numbers = _NO_NUMBERS,
+    ) -> None:
         self._value = value
+        self._numbers = numbers  # lists that were taken out of the body, by what is in their place
+        self.used: list[str] = []
         self._position = head_length  # where the next binary tensor starts; None: there are none
         # Looking for one byte is 50 times as fast as looking at the type of each element, and most
         # documents of numbers hold neither the r of `true` nor the l of `false`. Heads of binary
@@ -291,7 +290,7 @@ class _Tensors:
         if size is None:
             if data is None:
                 raise malformed("neither `data` nor `parameters.binary_data_size` is there")
-            array = decode_data(data, datatype, shape, count=count, booleans=self._booleans)
+            array = self._array(data, datatype, shape, count)
         else:
             if data is not None:
                 raise malformed("both `data` and `parameters.binary_data_size` are there")
@@ -300,6 +299,15 @@ class _Tensors:
                 self._value, start, size, datatype=datatype, shape=shape, count=count
             )
         return Tensor(name, datatype, array)
+
+    def _array(self, data: Any, datatype: Datatype, shape: list[int], count: int) -> NDArray[Any]:
+        numbers = self._numbers.get(data) if type(data) is str else None
+        if numbers is not None:
+            array = reals(numbers, datatype, shape, count=count)
+            if array is not None:
+                self.used.append(data)
+                return array
+        return decode_data(data, datatype, shape, count=count, booleans=self._booleans)
 
     def _take(self, size: Any) -> int:
         """Where the next *size* bytes after the head start."""

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from unit.contract.bodies import binary_entry, decoded, document, entry, octets
 from unit.contract.tensors import all_same, any_tensors, tensor
 
+from ondemand.contract.arrays import array_tensors
 from ondemand.contract.codec import (
     InferRequest,
     InferResponse,
-    array_tensors,
     decode_error,
     decode_request,
     decode_response,

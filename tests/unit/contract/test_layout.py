@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from ondemand.contract import codec
+from ondemand.contract.arrays import array_tensors
 from ondemand.contract.codec import (
     InferRequest,
     InferResponse,
-    array_tensors,
     decode_request,
     decode_response,
     encode_request,

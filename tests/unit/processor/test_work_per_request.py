@@ -12,7 +12,8 @@ from types import FrameType
 import numpy as np
 import pytest
 
-from ondemand.contract.codec import InferRequest, array_tensors, encode_request
+from ondemand.contract.arrays import array_tensors
+from ondemand.contract.codec import InferRequest, encode_request
 from ondemand.contract.headers import Dialect, ReplyAddress, Terms
 from ondemand.contract.record import Record
 from ondemand.contract.reply import Served, ServerTiming
