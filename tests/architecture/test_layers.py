@@ -39,6 +39,7 @@ PURE = (
     "ondemand.errors",
     "ondemand.limits",
     "ondemand.runtime.base",
+    "ondemand.runtime.execution_providers",
     "ondemand.processor.cost",
     "ondemand.processor.request",
     "ondemand.processor.outcome",

@@ -14,7 +14,8 @@ app = typer.Typer(
 _CHECK_HELP = """Find everything wrong with a worker folder before it is released.
 
 Compares digests and the signature with the model's own, runs the golden pairs through \
-the real model, and looks for limits that cannot work. One line per problem; exit code 1 if there \
+the real model on the execution providers that the folder asks for, and looks for limits that \
+cannot work. One line per problem; exit code 1 if there \
 is one.
 """
 
@@ -118,7 +119,11 @@ def run(
     given = {"kafka": kafka, "http": http, "log_format": log_format, **_named(values or [])}
     settings = load(WorkerSettings, overrides=given, file=folder / MANIFEST).settings
     configure_logging(settings.log_format, settings.log_level)
-    package = load_package(folder, threads=settings.model_threads)
+    package = load_package(
+        folder,
+        threads=settings.model_threads,
+        execution_providers=settings.execution_providers,
+    )
     try:
         manifest = package.manifest
         inputs = tuple(entry.announced for entry in manifest.inputs)

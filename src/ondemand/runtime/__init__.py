@@ -7,6 +7,7 @@
 ``signature``  what was promised, compared with what is there
 ``onnx_scan``  what an ONNX file may not contain, found without loading it
 ``cpu``        how many processors a container really has
+``execution_providers``  processor or GPU: what was asked for, and what there is
 ``onnx``       ONNX Runtime: the only module that imports it
 ``transform``  a model team's own code around its model
 ``golden``     requests whose replies are known

@@ -1,7 +1,7 @@
 """ONNX Runtime, fed with bytes that were checked. The only module that imports it.
 
 Foreign exceptions stop here. Nothing is read from disk, downloaded or registered: no path, no
-operator library, no execution provider but the processor.
+operator library, no execution provider but those that were asked for.
 """
 
 import os
@@ -22,6 +22,7 @@ from ondemand.runtime.base import (
     TensorSpec,
     rows_of,
 )
+from ondemand.runtime.execution_providers import CPU, SETTING, check_opened, wanted
 from ondemand.runtime.onnx_scan import forbidden_content
 from ondemand.runtime.signature import can_be_batched, check_outputs
 
@@ -51,18 +52,22 @@ _SILENT = 4  # every failure is raised as well: printed, it would be there twice
 class OnnxSession:
     """A model file, loaded. What it takes and gives is read from the model itself.
 
+    *execution_providers*: where it may run, the preferred one first, by the setting's names.
     Raises ``ConfigurationError`` for a file that is not an ONNX model, that needs anything outside
-    itself, or whose inputs or outputs are no tensors.
+    itself, or whose inputs or outputs are no tensors; and for a provider that is not there or does
+    not start: nothing falls back to another one.
     """
 
-    def __init__(self, content: bytes, *, threads: int) -> None:
+    def __init__(
+        self, content: bytes, *, threads: int, execution_providers: Sequence[str] = (CPU,)
+    ) -> None:
         try:
             reasons = forbidden_content(content)
         except ValueError as error:
             raise ConfigurationError(f"the model cannot be loaded: {error}") from error
         if reasons:
             raise ConfigurationError(f"the model is not served: {'; '.join(reasons)}")
-        self._session = _open(content, threads)
+        self._session = _open(content, threads, execution_providers)
         self._run_options = _run_options()
         self.signature = _signature(self._session)
 
@@ -119,7 +124,7 @@ def _run_options() -> Any:
     return onnxruntime.RunOptions()
 
 
-def _open(content: bytes, threads: int) -> Any:
+def _open(content: bytes, threads: int, execution_providers: Sequence[str]) -> Any:
     """A silent session on *threads* processors, which reads nothing but *content*."""
     # The file's metadata could otherwise change the session's options.
     os.environ.pop("ORT_LOAD_CONFIG_FROM_MODEL", None)
@@ -127,6 +132,26 @@ def _open(content: bytes, threads: int) -> Any:
 
     onnxruntime.disable_telemetry_events()
     onnxruntime.set_default_logger_severity(_SILENT)
+    names = wanted(execution_providers, onnxruntime.get_available_providers())
+    options = _options(threads)
+    if CPU not in execution_providers:
+        # The processor takes what the others cannot run, unless it is forbidden to.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        # Its fallback would open the session anew on the processor, now or at a failing run.
+        session = onnxruntime.InferenceSession(content, options, providers=names, enable_fallback=0)
+    except Exception as error:  # it raises classes without a common root
+        raise ConfigurationError(
+            f"the model cannot be loaded: {_one_line(error)}{_hint(error, execution_providers)}"
+        ) from error
+    check_opened(execution_providers, session.get_providers())
+    return session
+
+
+def _options(threads: int) -> Any:
+    """A session's options, as every model here is run."""
+    import onnxruntime  # noqa: PLC0415 - see _open
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads
@@ -139,10 +164,15 @@ def _open(content: bytes, threads: int) -> Any:
     # threads used a whole processor with it and 0.15 without, for the same 75 µs a run of 32 rows.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # it raises classes without a common root
-        raise ConfigurationError(f"the model cannot be loaded: {_one_line(error)}") from error
+    return options
+
+
+def _hint(error: Exception, execution_providers: Sequence[str]) -> str:
+    """What to do where the providers cannot run all of the model."""
+    if CPU in execution_providers or "CPU EP" not in str(error):
+        return ""
+    asked = ", ".join(execution_providers)
+    return f" ({SETTING} is {asked}: add {CPU} to let the processor run what they cannot)"
 
 
 def _signature(session: Any) -> Signature:

@@ -1,7 +1,7 @@
 """A worker folder as a whole: loaded to be served, or checked before it is released."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,15 +35,31 @@ class Package:
     golden: tuple[GoldenPair, ...]
 
 
-def load_package(folder: Path, *, threads: int | None = None) -> Package:
+def load_package(
+    folder: Path,
+    *,
+    threads: int | None = None,
+    execution_providers: Sequence[str] | None = None,
+) -> Package:
     """The folder's model, ready to run.
 
     *threads*: ONNX Runtime's; otherwise the manifest's ``model_threads``, or the container's quota.
+    *execution_providers*: where it runs; otherwise as the manifest says.
     Raises ``PackageError`` (a ``ConfigurationError``) that says what has to be mended, and where.
     """
     manifest = read_manifest(folder)
     golden = read_golden(folder / manifest.golden.folder) if manifest.golden else ()
-    model = _open_model(folder, manifest, _contents(folder, manifest), threads)
+    settings = manifest.worker_settings.model_copy(
+        update={
+            name: value
+            for name, value in (
+                ("model_threads", threads),
+                ("execution_providers", execution_providers),
+            )
+            if value is not None
+        }
+    )
+    model = _open_model(folder, manifest, _contents(folder, manifest), settings)
     warm_up(model, manifest.worker_settings)
     return Package(folder, manifest, model, dict(manifest.settings), golden)
 
@@ -72,7 +88,7 @@ def check_package(folder: Path) -> tuple[Problem, ...]:
     problems += _limit_problems(folder / MANIFEST, manifest)
     if contents is None:
         return tuple(problems)
-    model = attempt(lambda: _open_model(folder, manifest, contents, None))
+    model = attempt(lambda: _open_model(folder, manifest, contents, manifest.worker_settings))
     if model is None:
         return tuple(problems)
     if promised and golden:
@@ -143,16 +159,19 @@ def _contents(folder: Path, manifest: Manifest) -> dict[str, bytes]:
 
 
 def _open_model(
-    folder: Path, manifest: Manifest, contents: Mapping[str, bytes], threads: int | None
+    folder: Path, manifest: Manifest, contents: Mapping[str, bytes], settings: WorkerSettings
 ) -> Model:
     """The model as callers see it: behind its transform, if it has one."""
     where = str(folder / MANIFEST)
     identity = Identity(manifest.name, manifest.version, manifest.model.finite_only)
     promised = manifest.signature
-    threads = threads or manifest.worker_settings.model_threads or usable_threads()
     key = "model"
     try:
-        session = OnnxSession(contents[manifest.model.file], threads=threads)
+        session = OnnxSession(
+            contents[manifest.model.file],
+            threads=settings.model_threads or usable_threads(),
+            execution_providers=settings.execution_providers,
+        )
         if manifest.transform is None:
             model: Model = OnnxModel(session, identity, promised)
             found = session.signature

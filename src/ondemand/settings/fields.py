@@ -203,6 +203,17 @@ class WorkerSettings(Settings):
         le=256,
         description="ONNX Runtime's threads in one run; by default the container's CPU quota.",
     )
+    execution_providers: tuple[
+        Literal["cpu", "cuda", "tensorrt", "migraphx", "openvino", "directml", "coreml"], ...
+    ] = Field(
+        default=("cpu",),
+        min_length=1,
+        description="Where the model runs, the preferred one first. The worker does not start "
+        "where one of them is missing from the installed ONNX Runtime or cannot be used: nothing "
+        "falls back in silence. What they cannot run goes to the processor if `cpu` is listed, as "
+        "in `cuda,cpu`; otherwise the model is refused. All but `cpu` and `coreml` need another "
+        "build than the worker's own: the error names it (CUDA and TensorRT: `onnxruntime-gpu`).",
+    )
     announce_seconds: float = Field(
         default=5.0,
         gt=0,

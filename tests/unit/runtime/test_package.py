@@ -48,9 +48,9 @@ def test_threads_come_from_the_call_then_the_manifest_then_the_quota(tmp_path, m
     seen = []
     session = package_module.OnnxSession
 
-    def spy(content, *, threads):
+    def spy(content, *, threads, execution_providers):
         seen.append(threads)
-        return session(content, threads=threads)
+        return session(content, threads=threads, execution_providers=execution_providers)
 
     monkeypatch.setattr(package_module, "OnnxSession", spy)
     monkeypatch.setattr(package_module, "usable_threads", lambda: 7)
@@ -60,6 +60,34 @@ def test_threads_come_from_the_call_then_the_manifest_then_the_quota(tmp_path, m
     load_package(asking)
     load_package(asking, threads=2)
     assert seen == [7, 3, 2]
+
+
+def test_execution_providers_come_from_the_call_then_the_manifest(tmp_path):
+    """The operator has the last word; without one, what the folder asks for must be there."""
+    more = '[settings]\nexecution_providers = ["cuda"]\n'
+    folder = write_folder(tmp_path / "w", negating(), more=more)
+    assert load_package(folder, execution_providers=("cpu",)).model.name == "negator"
+    with pytest.raises(PackageError, match=r"model: execution_providers asks for cuda.*has cpu"):
+        load_package(folder)
+    with pytest.raises(PackageError, match="asks for cuda"):
+        load_package(write_folder(tmp_path / "v", negating()), execution_providers=("cuda", "cpu"))
+
+
+def test_a_check_says_that_an_execution_provider_is_not_there(tmp_path):
+    """Not only the start, when it is late."""
+    more = '[settings]\nexecution_providers = ["tensorrt", "cpu"]\n'
+    (line,) = lines(write_folder(tmp_path / "w", negating(), more=more))
+    assert "asks for tensorrt" in line
+    assert "install onnxruntime-gpu" in line
+
+
+def test_an_execution_provider_that_nobody_knows_is_named_with_those_that_there_are(tmp_path):
+    """A typing error must not need a search."""
+    more = '[settings]\nexecution_providers = ["gpu"]\n'
+    (line,) = lines(write_folder(tmp_path / "w", negating(), more=more))
+    assert "worker.toml: settings.execution_providers[0]" in line
+    assert "'cuda'" in line
+    assert "found 'gpu'" in line
 
 
 def test_loading_refuses_with_all_that_is_wrong_in_one_step(tmp_path):
