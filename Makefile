@@ -43,7 +43,7 @@ simulate: $(READY)  ## workers and faults in virtual time (SEEDS=1000; SEED=7 te
 	@cd tests && ../$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))
 
 outage: $(READY)  ## all brokers away for 60 s while requests are in flight
-	@ONDEMAND_OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q tests/integration/test_outage.py
+	@OUTAGE_SECONDS=60 $(BIN)/python -m pytest -q tests/integration/test_outage.py
 
 fuzz: $(READY)  ## hostile records through the decoder (RECORDS=1000000 SEED=0; RECORD=7 shows one)
 	@cd tests && ../$(BIN)/python -m fuzz $(if $(RECORDS),--records $(RECORDS)) \

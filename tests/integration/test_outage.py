@@ -20,7 +20,7 @@ from ondemand.testing.models import ffnn
 
 pytestmark = pytest.mark.kafka
 
-OUTAGE_SECONDS = float(os.environ.get("ONDEMAND_OUTAGE_SECONDS", "12"))
+OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "12"))
 """Longer than the worker's session, so that the group has thrown it out meanwhile."""
 
 SESSION_SECONDS = 6.0
