@@ -5,7 +5,7 @@ import json
 import platform
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 from fuzz.extremes import extremes
@@ -34,9 +34,14 @@ def main() -> int:
     print(page(found, options.seed), end="")
     options.report.mkdir(parents=True, exist_ok=True)
     (options.report / "live.md").write_text(page(found, options.seed), encoding="utf-8")
-    written = json.dumps({"seed": options.seed, **asdict(found)}, indent=1) + "\n"
-    (options.report / "live.json").write_text(written, encoding="utf-8")
+    (options.report / "live.json").write_text(document(found, options.seed), encoding="utf-8")
     return 1 if found.problems or found.growth_bytes > GROWTH_BYTES_MAX else 0
+
+
+def document(found: Found, seed: int) -> str:
+    """The document `live.json`. (``asdict`` would count the pairs of a ``Counter``.)"""
+    values = {each.name: getattr(found, each.name) for each in fields(found)}
+    return json.dumps({"seed": seed, **values}, indent=1) + "\n"
 
 
 def page(found: Found, seed: int) -> str:

@@ -1,11 +1,13 @@
 """A small share of `make fuzz-live`, on the real broker."""
 
+import json
 from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, Producer
 from fuzz.extremes import INFLATED_BYTES, extremes
 from fuzz.live import GROWTH_BYTES_MAX, Place, run_live
+from fuzz.live_report import document
 
 from ondemand.contract.topics import load_topics
 
@@ -31,6 +33,8 @@ def test_hostile_records_and_their_neighbours(place, tmp_path):
     assert found.good == HOSTILE // 3
     assert found.shared_batches > 0
     assert found.growth_bytes < GROWTH_BYTES_MAX
+    told = json.loads(document(found, 3))
+    assert sum(told["replies"].values()) == sum(found.replies.values()) > HOSTILE
 
 
 def test_a_topic_as_declared_takes_no_bomb(kafka, topic_name, create_topic):
