@@ -36,11 +36,19 @@ class RunningWorker:
     """`ondemand worker run` for *folder*; ends with the ``with`` block."""
 
     def __init__(
-        self, folder: Path, address: str, *, log: Path, settings: Sequence[str] = ()
+        self,
+        folder: Path,
+        address: str,
+        *,
+        log: Path,
+        settings: Sequence[str] = (),
+        processes: int | None = None,
     ) -> None:
         self._log = log
         command = [sys.executable, "-m", "ondemand", "worker", "run", str(folder)]
         options = ["--kafka", address, "--http", "127.0.0.1:0", "--log-format", "json"]
+        if processes is not None:
+            options += ["--processes", str(processes)]
         for setting in settings:
             options += ["--set", setting]
         with log.open("wb") as out:
@@ -83,6 +91,16 @@ class RunningWorker:
         """The lines of its log that tell of the event *name*."""
         lines = [line for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in map(json.loads, lines) if line["event"] == name]
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of a page of the address that it serves health at, once it does."""
+        (told, *_) = self.events("http.listening")
+        try:
+            with urllib.request.urlopen(f"http://{told['address']}{path}", timeout=10) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
 
 
 def is_ready(log: str) -> bool:

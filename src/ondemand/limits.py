@@ -44,6 +44,9 @@ assert QUEUE_BYTES_MAX >= 2 * BATCH_BYTES_MAX, "one batch runs while the next on
 
 FETCH_RECORDS_MAX: Final = 512
 
+# Processes of one supervisor: each is a consumer of its own, and is asked at each scrape.
+PROCESSES_MAX: Final = 64
+
 # How rarely a worker may say that it is there, and how much: each client holds all of it.
 ANNOUNCE_SECONDS_MAX: Final = 300
 ANNOUNCEMENT_BYTES_MAX: Final = 65_536

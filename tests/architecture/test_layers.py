@@ -49,6 +49,8 @@ PURE = (
     "ondemand.processor.ledger",
     "ondemand.client.correlation",
     "ondemand.client.directory",
+    "ondemand.supervisor.restarts",
+    "ondemand.supervisor.exposition",
 )
 """Modules that decide and do nothing else, beside everything in ``ondemand.contract``."""
 
@@ -210,6 +212,10 @@ def test_worker_folders_use_public_names_only() -> None:
             {"confluent_kafka", "onnxruntime", "prometheus_client", "typer", "jgo"},
         ),
         ("import ondemand.processor.loop", {"aiokafka", "onnxruntime", "typer", "jgo"}),
+        (
+            "import ondemand.supervisor.lifecycle",
+            {"aiokafka", "confluent_kafka", "onnxruntime", "numpy", "typer"},
+        ),
     ],
 )
 def test_an_import_brings_only_what_it_needs(statement: str, unwanted: set[str]) -> None:

@@ -1,9 +1,16 @@
 """``ondemand worker``: from a model file to a worker that can be released."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ondemand.cli.commands import ExitCode
+
+if TYPE_CHECKING:
+    from ondemand.settings import WorkerSettings
 
 app = typer.Typer(
     name="worker",
@@ -84,6 +91,9 @@ _RUN_HELP = """Answer a model's requests until a signal comes.
 
 The first SIGTERM or Ctrl-C drains: takes nothing more, settles what is running, commits, leaves \
 the group. The second one leaves at once; what was running is then answered by the next worker.
+
+With `--processes` several processes answer, each a member of the group. One that ends is started \
+again, after 0.5 s at first and at most 30 s; `--http` serves the health and the metrics of all.
 """
 
 
@@ -94,6 +104,7 @@ the group. The second one leaves at once; what was running is then answered by t
 )
 def run(
     folder: Annotated[Path, typer.Argument(help="The worker folder.", metavar="FOLDER")],
+    *,
     kafka: Annotated[
         str | None, typer.Option(help="The broker's addresses.", metavar="HOST:PORT[,…]")
     ] = None,
@@ -104,21 +115,41 @@ def run(
     log_format: Annotated[
         str | None, typer.Option(help="`console`, `json`, or `auto`.", metavar="FORMAT")
     ] = None,
+    processes: Annotated[
+        str | None, typer.Option(help="How many processes answer; 1 by default.", metavar="N")
+    ] = None,
     values: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other setting; may be repeated.", metavar="NAME=VALUE"),
     ] = None,
+    member: Annotated[
+        int | None, typer.Option(hidden=True, help="Which of a supervisor's processes this is.")
+    ] = None,
 ) -> None:
-    """Load the folder and serve it."""
-    from ondemand.processor.lifecycle import run_worker
+    """Load the folder and serve it, or have processes do so."""
     from ondemand.runtime.manifest import MANIFEST
-    from ondemand.runtime.package import load_package
     from ondemand.settings import WorkerSettings, load
     from ondemand.telemetry.logging import configure_logging
 
-    given = {"kafka": kafka, "http": http, "log_format": log_format, **_named(values or [])}
+    options = {"kafka": kafka, "http": http, "log_format": log_format, "processes": processes}
+    given = {name: value for name, value in options.items() if value is not None}
+    given |= _named(values or [])
     settings = load(WorkerSettings, overrides=given, file=folder / MANIFEST).settings
-    configure_logging(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, settings.log_level, process=member)
+    if member is None and settings.processes > 1:
+        raise typer.Exit(_supervise(folder, settings, given))
+    _serve(folder, settings, member=member)
+
+
+def _serve(folder: Path, settings: "WorkerSettings", *, member: int | None) -> None:
+    """Answer requests in this process, the only one, or one of a supervisor's."""
+    from ondemand.supervisor.lifeline import Lifeline, leave_seconds
+
+    # Before the model is loaded: a supervisor may die meanwhile.
+    lifeline = None if member is None else Lifeline(leave_seconds=leave_seconds(settings))
+    from ondemand.processor.lifecycle import run_worker
+    from ondemand.runtime.package import load_package
+
     package = load_package(
         folder,
         threads=settings.model_threads,
@@ -127,9 +158,37 @@ def run(
     try:
         manifest = package.manifest
         inputs = tuple(entry.announced for entry in manifest.inputs)
-        run_worker(package.model, settings, inputs=inputs, sha256=manifest.model.sha256)
+        run_worker(
+            package.model,
+            settings,
+            inputs=inputs,
+            sha256=manifest.model.sha256,
+            overseer=lifeline,
+        )
     finally:
         package.model.close()
+
+
+def _supervise(folder: Path, settings: "WorkerSettings", given: Mapping[str, str]) -> int:
+    """Run several of what would be run with the same options without ``--processes``."""
+    from ondemand.runtime.cpu import usable_threads
+    from ondemand.supervisor.lifecycle import run_supervisor
+
+    own = {
+        "processes": "1",
+        "http": "off" if settings.http == "off" else "127.0.0.1:0",
+        "model_threads": str(
+            settings.model_threads or max(1, usable_threads() // settings.processes)
+        ),
+    }
+    start = [sys.executable, "-m", "ondemand", "worker", "run", str(folder)]
+    for name, value in {**given, **own}.items():
+        start += ["--set", f"{name}={value}"]
+    return run_supervisor(
+        lambda index: [*start, "--member", str(index)],
+        settings,
+        hopeless=(ExitCode.FAILED, ExitCode.USAGE),
+    )
 
 
 def _named(values: list[str]) -> dict[str, str]:

@@ -4,10 +4,11 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
+from typing import Protocol, Self
 
 from ondemand.contract.announcement import AnnouncedTensor, Announcement
 from ondemand.contract.headers import Dialect
@@ -68,17 +69,28 @@ class Names:
         )
 
 
+class Overseer(Protocol):
+    """Who started this process as one of several, if anybody did."""
+
+    def listening(self, address: str) -> None:
+        """Health and metrics are served at ``HOST:PORT`` from now on."""
+
+    def on_end(self, drain: Callable[[], None]) -> None:
+        """Call *drain*, from any thread, when the process is to leave, or nobody oversees it."""
+
+
 def run_worker(
     model: Model,
     settings: WorkerSettings,
     *,
     inputs: Sequence[AnnouncedTensor] = (),
     sha256: str | None = None,
+    overseer: Overseer | None = None,
 ) -> None:
     """Serve *model* until a signal; owns the process's SIGTERM and SIGINT meanwhile.
 
     For those who ask: *inputs*, what it takes, in more words than its signature has; *sha256*, of
-    its file.
+    its file. *overseer* may end it as a signal does.
     Raises ``ConfigurationError`` where the broker, a topic or the port is not as it has to be.
     """
     names = Names.of(model, settings)
@@ -112,7 +124,9 @@ def run_worker(
     announcer.start()
     spare_collector()
     try:
-        with _Signals(processor, settings, reporter.log):
+        with _Signals(processor, settings, reporter.log) as signals:
+            if overseer is not None:
+                _introduce(overseer, signals, health)
             processor.run()
     except Exception as error:
         reporter.log.error(Event.WORKER_FAILED, message=str(error) or type(error).__name__)
@@ -281,26 +295,36 @@ def _serve_health(
         settings.http,
         live=lambda: problems_of_life(processor, time.monotonic()),
         ready=lambda: problems_of_readiness(processor, time.monotonic()),
-        metrics=reporter.metrics,
+        metrics=reporter.metrics.exposition,
     )
     reporter.log.info(Event.HTTP_LISTENING, address=health.address)
     return health
 
 
+def _introduce(overseer: Overseer, signals: "_Signals", health: HealthServer | None) -> None:
+    """From now on the overseer can end this process in order, and see how it is."""
+    overseer.on_end(signals.drain)
+    if health is not None:
+        overseer.listening(health.address)
+
+
 class _Signals:
-    """The first SIGTERM or SIGINT drains; the second leaves at once."""
+    """The first SIGTERM or SIGINT drains; the second leaves at once. A drain that an overseer asked
+    for is not counted as a signal: some send one to every process, and ask for the same by it."""
 
     def __init__(self, processor: Processor, settings: WorkerSettings, log: EventLog) -> None:
         self._processor = processor
         self._drain_timeout_seconds = settings.drain_timeout_seconds
         self._log = log
+        self._signalled = False
         self._previous: Mapping[int, object] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._previous = {
             number: signal.signal(number, self._on_signal)
             for number in (signal.SIGTERM, signal.SIGINT)
         }
+        return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
@@ -308,12 +332,22 @@ class _Signals:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if self._processor.stopping:
+        if self._signalled:
             self._log.warning(Event.WORKER_ABANDONED, signal=name)
             os._exit(128 + number)
+        self._signalled = True
+        self._drain_because_of(name)
+
+    def drain(self) -> None:
+        """What the first signal does."""
+        self._drain_because_of("supervisor")
+
+    def _drain_because_of(self, what: str) -> None:
+        if self._processor.stopping:
+            return
         self._log.info(
             Event.WORKER_DRAINING,
-            signal=name,
+            signal=what,
             drain_timeout_seconds=self._drain_timeout_seconds,
         )
         self._processor.stop()

@@ -201,7 +201,16 @@ class WorkerSettings(Settings):
         default=None,
         ge=1,
         le=256,
-        description="ONNX Runtime's threads in one run; by default the container's CPU quota.",
+        description="ONNX Runtime's threads in one run; by default the container's CPU quota, "
+        "shared out among `processes`.",
+    )
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=limits.PROCESSES_MAX,
+        description="How many processes answer, each a member of the group, under a supervisor "
+        "that starts those again that end. Each loads the model. More than the request topic has "
+        "partitions are of no use.",
     )
     execution_providers: tuple[
         Literal["cpu", "cuda", "tensorrt", "migraphx", "openvino", "directml", "coreml"], ...

@@ -142,6 +142,27 @@ class Event(StrEnum):
         "Something unforeseen happened; the process leaves.",
         "message",
     )
+    PROCESS_STARTED = (
+        "process.started",
+        "A supervisor started one of its processes.",
+        "process",
+        "pid",
+    )
+    PROCESS_NOT_STARTED = (
+        "process.not-started",
+        "The system could not start a process for a supervisor; it is tried again.",
+        "process",
+        "message",
+        "restart_in_seconds",
+    )
+    PROCESS_ENDED = (
+        "process.ended",
+        "A process of a supervisor ended; it is started again, unless all of them are to leave.",
+        "process",
+        "pid",
+        "exit_code",
+        "restart_in_seconds",
+    )
 
 
 MetricKind = Literal["counter", "gauge", "histogram"]
@@ -235,6 +256,18 @@ WORKER_INFO = Metric(
     "1; its labels say what runs here.",
     {"model": "one", "version": "one", "guarantee": "one"},
 )
+PROCESS_UP = Metric(
+    "ondemand_process_up",
+    "gauge",
+    "1 while this process of a supervisor runs, 0 while it is to be started again.",
+    {"process": "the `processes` of the settings"},
+)
+PROCESS_STARTS = Metric(
+    "ondemand_process_starts_total",
+    "counter",
+    "How often a supervisor has started this process.",
+    {"process": "the `processes` of the settings"},
+)
 
 METRICS = (
     REQUESTS,
@@ -251,6 +284,8 @@ METRICS = (
     PUBLISH_FAILURES,
     COMMIT_FAILURES,
     WORKER_INFO,
+    PROCESS_UP,
+    PROCESS_STARTS,
 )
 
 
@@ -272,10 +307,13 @@ def page() -> str:
         "One event a line on stderr, as JSON or for a console (`log_format`). At most 20 lines\n"
         "of one event are written in a second; what is left out is counted. Payloads and keys\n"
         "are never logged. Correlation IDs are shown as text where they are printable ASCII,\n"
-        "otherwise as hex.\n\n"
+        "otherwise as hex. With several `processes` each line of one of them says which it is, in\n"
+        "the field `process`.\n\n"
         f"| event | when | fields |\n|---|---|---|\n{events}\n\n"
         "## Metrics\n\n"
-        "Served at `/metrics` in the Prometheus text format. Every label is bounded.\n\n"
+        "Served at `/metrics` in the Prometheus text format. Every label is bounded. With several\n"
+        "`processes` one page holds the samples of all of them, each with the label `process`,\n"
+        "and those of the supervisor.\n\n"
         "| metric | kind | meaning | labels, and what bounds them |\n|---|---|---|---|\n"
         f"{metrics}\n"
     )

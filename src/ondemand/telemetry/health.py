@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from ondemand.errors import ConfigurationError
-from ondemand.telemetry.metrics import CONTENT_TYPE, WorkerMetrics
+from ondemand.telemetry.metrics import CONTENT_TYPE
 
 Check = Callable[[], Sequence[str]]
 """What is wrong now, one sentence each; empty when all is well."""
+
+Exposition = Callable[[], bytes]
+"""All metrics now, of the type ``CONTENT_TYPE``."""
 
 REQUEST_TIMEOUT_SECONDS = 5.0
 
@@ -24,7 +27,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer one probe."""
         if self.path == "/metrics":
-            self._reply(200, self.server.metrics.exposition(), CONTENT_TYPE)
+            self._reply(200, self.server.exposition(), CONTENT_TYPE)
         elif (check := self.server.checks.get(self.path)) is not None:
             problems = check()
             text = "".join(f"{problem}\n" for problem in problems) or "ok\n"
@@ -49,11 +52,11 @@ class HealthServer(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, address: str, *, live: Check, ready: Check, metrics: WorkerMetrics) -> None:
+    def __init__(self, address: str, *, live: Check, ready: Check, metrics: Exposition) -> None:
         """Listen on *address*, ``HOST:PORT``; ``ConfigurationError`` if that is not possible."""
         host, _, port = address.rpartition(":")
         self.checks = {"/livez": live, "/readyz": ready}
-        self.metrics = metrics
+        self.exposition = metrics
         try:
             super().__init__((host or "0.0.0.0", int(port)), _Handler)
         except OSError as error:

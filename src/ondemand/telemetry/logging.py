@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -17,11 +18,15 @@ LogFormat = Literal["auto", "console", "json"]
 Fields = MutableMapping[str, Any]
 
 
-def configure_logging(log_format: LogFormat, level: str) -> None:
-    """Send every log line of this process, the libraries' too, to stderr in one format."""
+def configure_logging(log_format: LogFormat, level: str, *, process: int | None = None) -> None:
+    """Send every log line of this process, the libraries' too, to stderr in one format.
+
+    *process*: which of a supervisor's it is; each line says so.
+    """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Callable[[Any, str, Fields], Any]] = [
         structlog.contextvars.merge_contextvars,
+        partial(_of_process, process),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -45,6 +50,13 @@ def configure_logging(log_format: LogFormat, level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
+
+
+def _of_process(process: int | None, _logger: Any, _method: str, fields: Fields) -> Fields:
+    """Not by a context variable: those are a thread's, and every thread logs."""
+    if process is not None:
+        fields["process"] = process
+    return fields
 
 
 class EventLog:

@@ -1,4 +1,4 @@
-"""The catalogue's metrics as Prometheus sees them; one registry for each worker."""
+"""The catalogue's metrics as Prometheus sees them; one registry for each process."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,11 +10,37 @@ from ondemand.telemetry.events import Metric
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class WorkerMetrics:
-    """What one worker counts. Thread-safe. Called once for each batch, never for each request."""
+class _Metrics:
+    """A registry, and how the catalogue's metrics get into it."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus scrapes, of the type ``CONTENT_TYPE``."""
+        return generate_latest(self.registry)
+
+    def _counter(self, metric: Metric) -> Counter:
+        return Counter(metric.name, metric.meaning, tuple(metric.labels), registry=self.registry)
+
+    def _gauge(self, metric: Metric) -> Gauge:
+        return Gauge(metric.name, metric.meaning, tuple(metric.labels), registry=self.registry)
+
+    def _histogram(self, metric: Metric) -> Histogram:
+        return Histogram(
+            metric.name,
+            metric.meaning,
+            tuple(metric.labels),
+            buckets=metric.buckets,
+            registry=self.registry,
+        )
+
+
+class WorkerMetrics(_Metrics):
+    """What one worker counts. Thread-safe. Called once for each batch, never for each request."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._requests = self._counter(events.REQUESTS)
         self._dead_letters = self._counter(events.DEAD_LETTERS)
         self._publish_failures = self._counter(events.PUBLISH_FAILURES)
@@ -74,21 +100,22 @@ class WorkerMetrics:
             self._lag.labels(partition=str(partition)).set(records)
         self._partitions.set(len(records_by_partition))
 
-    def exposition(self) -> bytes:
-        """The text that Prometheus scrapes, of the type ``CONTENT_TYPE``."""
-        return generate_latest(self.registry)
 
-    def _counter(self, metric: Metric) -> Counter:
-        return Counter(metric.name, metric.meaning, tuple(metric.labels), registry=self.registry)
+class SupervisorMetrics(_Metrics):
+    """What a supervisor counts of its processes, of which there are *processes*."""
 
-    def _gauge(self, metric: Metric) -> Gauge:
-        return Gauge(metric.name, metric.meaning, tuple(metric.labels), registry=self.registry)
+    def __init__(self, processes: int) -> None:
+        super().__init__()
+        self._up = self._gauge(events.PROCESS_UP)
+        self._starts = self._counter(events.PROCESS_STARTS)
+        for process in range(processes):
+            self.ended(process)
 
-    def _histogram(self, metric: Metric) -> Histogram:
-        return Histogram(
-            metric.name,
-            metric.meaning,
-            tuple(metric.labels),
-            buckets=metric.buckets,
-            registry=self.registry,
-        )
+    def started(self, process: int) -> None:
+        """A process was started."""
+        self._starts.labels(process=str(process)).inc()
+        self._up.labels(process=str(process)).set(1)
+
+    def ended(self, process: int) -> None:
+        """It is not there now."""
+        self._up.labels(process=str(process)).set(0)

@@ -27,10 +27,16 @@ def problems():
 
 
 @pytest.fixture
-def server(problems):
+def metrics():
+    """What is counted."""
+    return WorkerMetrics()
+
+
+@pytest.fixture
+def server(problems, metrics):
     """A server on a free port."""
     made = HealthServer(
-        "127.0.0.1:0", live=list, ready=lambda: list(problems), metrics=WorkerMetrics()
+        "127.0.0.1:0", live=list, ready=lambda: list(problems), metrics=metrics.exposition
     )
     yield made
     made.close()
@@ -47,11 +53,11 @@ def test_probes_say_what_is_wrong(server, problems):
     assert get(server.address, "/admin")[0] == 404
 
 
-def test_metrics_are_what_was_counted(server):
+def test_metrics_are_what_was_counted(server, metrics):
     """Counts by status; partitions that went leave no stale lag behind."""
-    server.metrics.answered(["ok", "ok", "too-large"])
-    server.metrics.lag({0: 5, 1: 7})
-    server.metrics.lag({1: 8})
+    metrics.answered(["ok", "ok", "too-large"])
+    metrics.lag({0: 5, 1: 7})
+    metrics.lag({1: 8})
     code, text = get(server.address, "/metrics")
 
     assert code == 200
@@ -63,4 +69,4 @@ def test_metrics_are_what_was_counted(server):
 def test_a_port_that_is_taken_says_what_to_do(server):
     """Two workers on one computer: the second one is told how to choose another port."""
     with pytest.raises(ConfigurationError, match=r"--http 127\.0\.0\.1:0"):
-        HealthServer(server.address, live=list, ready=list, metrics=WorkerMetrics())
+        HealthServer(server.address, live=list, ready=list, metrics=bytes)

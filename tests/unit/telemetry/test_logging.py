@@ -50,3 +50,14 @@ def test_levels_filter(capsys):
     EventLog().error(Event.WORKER_FAILED, message="x")
 
     assert [line["event"] for line in lines(capsys)] == ["worker.failed"]
+
+
+def test_a_process_of_several_says_which_it_is(capsys):
+    """Their lines meet in one stream; those of a worker alone need no such field."""
+    configure_logging("json", "info", process=1)
+    EventLog().info(Event.QUEUE_FULL, queue_rows=1, queue_bytes=1)
+    logging.getLogger("library").warning("x")
+    configure_logging("json", "info")
+    structlog.get_logger().info("alone")
+
+    assert [line.get("process") for line in lines(capsys)] == [1, 1, None]
