@@ -10,12 +10,11 @@ import subprocess
 import sys
 
 import pytest
+from worker_process import BOUND_SECONDS, eventually
 
 from ondemand.errors import ConfigurationError, StuckError
 from ondemand.supervisor.lifeline import Lifeline
 from ondemand.supervisor.member import MemberProcess
-
-BOUND_SECONDS = 30.0
 
 MEMBER = """
 import signal, sys
@@ -67,9 +66,8 @@ def wait_address(member):
 
 def wait_end(member):
     """Its exit code."""
-    while (code := member.exit_code()) is None:
-        os.waitid(os.P_PID, member.pid, os.WEXITED | os.WNOWAIT)
-    return code
+    eventually(lambda: member.exit_code() is not None, "the process has ended")
+    return member.exit_code()
 
 
 def test_its_end_lets_a_process_drain_and_then_leave(ends):
