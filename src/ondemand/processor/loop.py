@@ -264,6 +264,7 @@ class Processor:
             return
         self._reported_at = now
         self._reporter.holds(
+            partitions=len(self.partitions),
             queue_rows=self._batcher.rows,
             queue_bytes=self._batcher.size_bytes,
             unsettled=self.unsettled,

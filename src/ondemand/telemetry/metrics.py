@@ -86,19 +86,22 @@ class WorkerMetrics(_Metrics):
         """The broker did not take a commit."""
         self._commit_failures.inc()
 
-    def holds(self, *, queue_rows: int, queue_bytes: int, unsettled: int, paused: int) -> None:
-        """What the worker holds in memory now; *paused* is 1 or 0."""
+    def holds(
+        self, *, partitions: int, queue_rows: int, queue_bytes: int, unsettled: int, paused: int
+    ) -> None:
+        """What the worker has now, in memory and of the topic; *paused* is 1 or 0."""
+        self._partitions.set(partitions)
         self._queue_rows.set(queue_rows)
         self._queue_bytes.set(queue_bytes)
         self._unsettled.set(unsettled)
         self._paused.set(paused)
 
     def lag(self, records_by_partition: Mapping[int, int]) -> None:
-        """What waits on the broker, for the partitions that are assigned now and no others."""
+        """What waits on the broker, for the partitions that are assigned now and no others. Of one
+        that has been silent since it was assigned nothing is known."""
         self._lag.clear()
         for partition, records in records_by_partition.items():
             self._lag.labels(partition=str(partition)).set(records)
-        self._partitions.set(len(records_by_partition))
 
 
 class SupervisorMetrics(_Metrics):

@@ -58,12 +58,14 @@ def test_metrics_are_what_was_counted(server, metrics):
     metrics.answered(["ok", "ok", "too-large"])
     metrics.lag({0: 5, 1: 7})
     metrics.lag({1: 8})
+    metrics.holds(partitions=3, queue_rows=0, queue_bytes=0, unsettled=0, paused=0)
     code, text = get(server.address, "/metrics")
 
     assert code == 200
     assert 'ondemand_requests_total{status="ok"} 2.0' in text
     assert 'ondemand_lag_records{partition="1"} 8.0' in text
     assert 'partition="0"' not in text
+    assert "ondemand_assigned_partitions 3.0" in text, "those of unknown lag count, too"
 
 
 def test_a_port_that_is_taken_says_what_to_do(server):

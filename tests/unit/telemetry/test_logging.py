@@ -1,7 +1,9 @@
 """Log lines: one event a line, bounded, without payloads."""
 
+import io
 import json
 import logging
+import sys
 
 import pytest
 import structlog
@@ -50,6 +52,30 @@ def test_levels_filter(capsys):
     EventLog().error(Event.WORKER_FAILED, message="x")
 
     assert [line["event"] for line in lines(capsys)] == ["worker.failed"]
+
+
+class Unbuffered(io.StringIO):
+    """A stream that remembers what it was given at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.writes = []
+
+    def write(self, text):
+        self.writes.append(text)
+        return super().write(text)
+
+
+def test_a_line_is_written_at_once(monkeypatch):
+    """Else lines of two processes that share a stream would stand in one, and be read by nobody."""
+    stream = Unbuffered()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging("json", "info")
+    EventLog().info(Event.QUEUE_FULL, queue_rows=1, queue_bytes=1)
+    logging.getLogger("library").warning("x")
+
+    assert len(stream.writes) == 2
+    assert all(text.endswith("}\n") for text in stream.writes)
 
 
 def test_a_process_of_several_says_which_it_is(capsys):
