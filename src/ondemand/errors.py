@@ -3,6 +3,7 @@
 ``RequestError``        the caller: answered with its status, never retried
 ``UnanswerableError``   the caller too, but there is nowhere to answer: a dead letter
 ``ModelError``          the model's team: answered, never retried
+``StoreError``          the operator: an object store did not give or take a body
 ``TransportError``      nobody yet: retried, and no offset moves
 ``ConfigurationError``  the operator: refuse to start
 ``StuckError``          the operator: the process left, because only a new one makes progress
@@ -64,6 +65,14 @@ class StuckError(OndemandError):
 
 class TransportError(OndemandError):
     """Nobody must act yet: the broker did not take or give a record. Retried; no offset moves."""
+
+
+class StoreError(OndemandError):
+    """The operator must act: an object store did not take or give a body. Told to who asked."""
+
+
+class ObjectMissingError(StoreError):
+    """The caller must act: what it refers to is not in the store, or not any more."""
 
 
 class ConfigurationError(OndemandError):
@@ -136,7 +145,7 @@ class DeadlineExceededError(RefusedError):
 
 
 class OverloadedError(RefusedError):
-    """The operator must act: the worker shed the request."""
+    """The operator must act: the worker shed the request, or could not read its body from the store."""
 
     status = Status.OVERLOADED
 

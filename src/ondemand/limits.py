@@ -36,6 +36,17 @@ BATCH_ROWS_MAX: Final = 256
 BATCH_BYTES_MAX: Final = 8_000_000
 assert REQUEST_BYTES_MAX <= BATCH_BYTES_MAX, "a request that is accepted must fit a batch"
 
+# A body that is kept in an object store; it must fit a batch like any other.
+CLAIM_BYTES_MAX: Final = BATCH_BYTES_MAX
+CLAIM_EXPIRES_SECONDS: Final = 86_400
+# How many requests wait in a worker for bodies from the store, and how many are read at once.
+CLAIMS_WAITING_MAX: Final = 256
+CLAIM_READERS: Final = 4
+# How many bodies a client writes to the store at once.
+CLAIM_WRITERS: Final = 4
+# How many it deletes at once; beyond, objects are left to the store's own rule for old ones.
+CLAIM_DELETES_MAX: Final = 64
+
 # What waits in a worker's memory: when it is full, partitions pause and polling goes on.
 QUEUE_ROWS_MAX: Final = 4 * BATCH_ROWS_MAX
 QUEUE_BYTES_MAX: Final = 4 * BATCH_BYTES_MAX

@@ -21,6 +21,7 @@ from architecture.sources import (
 LIBRARIES = {
     "aiokafka": ("ondemand.transport.kafka_client",),
     "confluent_kafka": ("ondemand.transport.kafka_worker", "ondemand.transport.kafka_admin"),
+    "fsspec": ("ondemand.store.",),
     "onnxruntime": ("ondemand.runtime.onnx",),
     "prometheus_client": ("ondemand.telemetry.",),
     "jgo": ("ondemand.local.",),
@@ -56,8 +57,8 @@ PURE = (
 
 PURE_IMPORTS = {
     "abc", "array", "asyncio", "binascii", "bisect", "collections", "contextlib", "dataclasses",
-    "enum", "fnmatch", "functools", "heapq", "itertools", "json", "math", "numpy", "operator",
-    "orjson", "re", "simdjson", "string", "struct", "tomllib", "types", "typing",
+    "enum", "fnmatch", "functools", "hashlib", "heapq", "itertools", "json", "math", "numpy",
+    "operator", "orjson", "re", "simdjson", "string", "struct", "tomllib", "types", "typing",
 }  # fmt: skip
 """What a pure module may import from elsewhere: no clock, no log, no waiting, no I/O.
 (asyncio only for the futures of ``client.correlation``, which are values to it.)"""

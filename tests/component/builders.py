@@ -37,13 +37,16 @@ def ask(
     partition: int = 0,
     key: bytes | None = None,
     headers: Mapping[str, bytes | None] | None = None,
+    value: bytes | None = None,
 ) -> None:
-    """Publish a request with the correlation ID *name*, in JSON; *headers* replace its own."""
+    """Publish a request with the correlation ID *name*, in JSON; *headers* replace its own, *value*
+    its body."""
     tensor = Tensor("x", Datatype.FP32, np.asarray(x, dtype=np.float32))
     body = encode_request(InferRequest((tensor,)), binary=False)
     merged = {"correlation-id": name.encode(), "reply-topic": b"s.replies", "reply-partition": b"1"}
     merged.update(headers or {})
-    to.append(OutgoingRecord("m.requests", partition, key, body.value, tuple(merged.items())))
+    sent = body.value if value is None else value
+    to.append(OutgoingRecord("m.requests", partition, key, sent, tuple(merged.items())))
 
 
 def replies(of: MemoryBroker) -> dict[str, Record]:

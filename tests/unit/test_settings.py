@@ -153,6 +153,19 @@ def test_an_error_in_a_file_names_file_and_key() -> None:
     assert refused().startswith("ondemand.toml is not TOML: ")
 
 
+def test_a_claim_store_is_a_place_and_nothing_more() -> None:
+    """No login in it, no chain of file systems, no way up; and then its limits count."""
+    for url in ("file:///srv/claims", "s3://bucket/claims", "memory://x"):
+        assert WorkerSettings(claim_store=url).claim_store == url
+    for url in ("/srv/claims", "s3://me:secret@bucket", "simplecache::s3://b", "file:///a/../b"):
+        with pytest.raises(ConfigurationError, match="claim_store"):
+            load(WorkerSettings, overrides={"claim_store": url}, environ={})
+    small = {"batch_bytes_max": 2_000_000}
+    assert load(WorkerSettings, overrides=small, environ={}).settings.claim_store is None
+    told = refused(overrides={**small, "claim_store": "memory://x"})
+    assert told.startswith("claim_bytes_max (8000000) must not exceed batch_bytes_max (2000000)")
+
+
 def test_a_broken_relation_says_both_values_the_reason_and_the_sources() -> None:
     """Two values that do not fit each other may come from two places."""
     told = refused(

@@ -5,6 +5,7 @@
 ``connection``   the tie to the broker: is the topic there, are replies being read
 ``presence``     listens to workers announcing themselves: does anybody serve this model
 ``directory``    who is alive, as far as they have said (pure)
+``claims``       bodies that no record may hold: into the object store, and out of it
 ``exchange``     registers, publishes, times: one exchange for each request
 ``correlation``  which waiter a reply belongs to (pure)
 ``replies``      the one task that reads replies

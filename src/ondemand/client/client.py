@@ -15,6 +15,7 @@ from ondemand.client.request import (
     Inputs,
     PreparedRequest,
     RequestOptions,
+    Sizes,
     check_options,
     check_timeout,
     correlation_bytes,
@@ -55,6 +56,7 @@ class PredictionClient:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = _settings(kafka, service, settings)
+        self._sizes = _sizes(self._settings)
         self._transport = transport
         self._clock = clock
         self._connection: Connection | None = None
@@ -135,6 +137,7 @@ class PredictionClient:
             inputs,
             timeout_seconds=self._settings.timeout_seconds if timeout is None else timeout,
             binary_default=self._settings.binary,
+            sizes=self._sizes,
             **options,
         )
         return await connection.ask(request)
@@ -185,6 +188,7 @@ class PredictionClient:
                 inputs,
                 timeout_seconds=seconds,
                 binary_default=self._settings.binary,
+                sizes=self._sizes,
                 **options,
             )
 
@@ -214,6 +218,7 @@ class PredictionClient:
             inputs,
             timeout_seconds=timeout,
             binary_default=self._settings.binary,
+            sizes=self._sizes,
             **options,
         )
         return await connection.submit(request, reply_topic=reply_topic, correlation_id=own_id)
@@ -249,6 +254,13 @@ def _settings(
     if settings.reply_topic is not None:
         topics.check_name(settings.reply_topic, "reply topic")
     return settings
+
+
+def _sizes(settings: ClientSettings) -> Sizes:
+    """How large bodies may be, in records and, where there is a store, beside them."""
+    if settings.claim_store is None:
+        return Sizes()
+    return Sizes(settings.claim_above_bytes, settings.claim_bytes_max)
 
 
 def _kafka_transport(settings: ClientSettings) -> ClientTransport:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from ondemand.client.claims import ClaimDesk
 from ondemand.client.correlation import (
     Arrival,
     CorrelationIds,
@@ -56,6 +57,7 @@ class Connection:
             service=settings.service,
         )
         self._presence = Presence(transport, clock=clock)
+        self._claims = ClaimDesk(settings, clock=clock)
         self._reading_again: asyncio.Task[None] | None = None
 
     @property
@@ -88,18 +90,22 @@ class Connection:
         except TransportError as error:
             raise NotSentError(str(error)) from error
 
-    async def ready(self, request: PreparedRequest, place_seconds: float | None) -> None:
-        """Return when *request* can be begun: replies are read, its topic is there and served, and
-        it has one of the places, for which it waits at most *place_seconds*. Raises
-        ``NotSentError`` where that cannot be."""
+    async def ready(self, request: PreparedRequest, place_seconds: float | None) -> PreparedRequest:
+        """*request* when it can be begun: replies are read, its topic is there and served, it has
+        one of the places, for which it waits at most *place_seconds*, and what no record may hold
+        is in the object store. Raises ``NotSentError`` where that cannot be."""
         if not self._reader.running:
             await self._read_again()
         await self._check_topic(request.topic, _no_model(request))
         await self._check_served(request)
         await self._exchanges.place(place_seconds)
+        if request.by_claim:
+            request = await self._deposited(request)
         if self.closed:
             self._exchanges.leave()
+            self._claims.discard(request.claim)
             raise NotSentError("the client was closed before the request was sent")
+        return request
 
     def begin(self, request: PreparedRequest, waiter: Waiter) -> Exchange:
         """Publish *request* for *waiter*. After ``ready``; every ``begin`` has its ``end``."""
@@ -112,11 +118,13 @@ class Connection:
             topic=request.topic,
             timeout_seconds=request.timeout_seconds or self._settings.timeout_seconds,
             started=self.loop.time(),
+            claim=request.claim,
         )
         try:
             self._exchanges.begin(exchange, request.record(address, self._clock()), waiter)
         except BaseException:
             self._exchanges.leave()
+            self._claims.discard(request.claim)
             raise
         return exchange
 
@@ -126,12 +134,13 @@ class Connection:
 
     def read(self, arrival: Arrival, exchange: Exchange, arrived_at: float) -> Prediction:
         """What came for *exchange*; raises ``PredictionError`` where that is no prediction."""
+        self._claims.settle(exchange.claim, arrival)
         account = self._presence.account(exchange.topic) if isinstance(arrival, NoReply) else ""
         return read_arrival(arrival, exchange, arrived_at, account=account)
 
     async def ask(self, request: PreparedRequest) -> Prediction:
         """Publish *request* and await its reply."""
-        await self.ready(request, request.timeout_seconds)
+        request = await self.ready(request, request.timeout_seconds)
         waiter: asyncio.Future[Arrival] = self.loop.create_future()
         exchange = self.begin(request, waiter)
         try:
@@ -151,12 +160,14 @@ class Connection:
             f"reply topic {reply_topic!r} is not there: the answer would be lost. Create it with "
             "`ondemand topics apply`",
         )
+        request = await self._claims.deposit(request)
         correlation_id = correlation_id or self._ids.issue()
         address = ReplyAddress(correlation_id, reply_topic, None, Dialect.NATIVE)
         record = request.record(address, self._clock())
         try:
             await self._transport.send(record)
         except NotTakenError as error:
+            self._claims.discard(request.claim)
             message = f"the request to {request.model!r} was not sent to {request.topic}: {error}"
             raise NotSentError(message, correlation_id=correlation_id) from error
         except TransportError as error:
@@ -173,6 +184,7 @@ class Connection:
             return
         self.closed = True
         await self._exchanges.close(FLUSH_SECONDS)
+        await self._claims.close(FLUSH_SECONDS)
         await asyncio.gather(self._reader.stop(FLUSH_SECONDS), self._presence.stop(FLUSH_SECONDS))
         # What is told or sent is over by now: nothing is lost with an error of the disconnection.
         with suppress(TransportError):
@@ -182,6 +194,14 @@ class Connection:
         await self._presence.abandon()
         if self._reading_again is not None:
             await asyncio.wait({self._reading_again}, timeout=FLUSH_SECONDS)
+
+    async def _deposited(self, request: PreparedRequest) -> PreparedRequest:
+        """*request* once its body is in the object store; gives back its place if it is not."""
+        try:
+            return await self._claims.deposit(request)
+        except BaseException:
+            self._exchanges.leave()
+            raise
 
     async def _read_again(self) -> None:
         """Start the reader again after it failed; one task does it for all callers, and none of

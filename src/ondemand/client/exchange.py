@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ondemand.client.correlation import Cause, NoReply, PendingReplies, Waiter
+from ondemand.contract.claim import Claim
 from ondemand.contract.record import OutgoingRecord
 from ondemand.errors import NotSentError, TransportError
 from ondemand.transport.base import ClientTransport, NotTakenError
@@ -18,13 +19,15 @@ ABANDON_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and its reply, as long as either is under way. *started*: the loop's clock."""
+    """One request and its reply, as long as either is under way. *started*: the loop's clock;
+    *claim*: where its body is, if not in the record."""
 
     correlation_id: bytes
     model: str
     topic: str
     timeout_seconds: float
     started: float
+    claim: Claim | None = None
 
 
 class Exchanges:

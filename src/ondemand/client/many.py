@@ -78,7 +78,7 @@ class Window:
             self._queue.append(slot)
         try:
             request = self._prepare(inputs)
-            await self._connection.ready(request, None)
+            request = await self._connection.ready(request, None)
             slot.exchange = self._connection.begin(request, slot)
         except (PredictionError, ValueError, TypeError) as error:
             slot.fail(error)

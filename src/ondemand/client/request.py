@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypedDict, get_args
 from ondemand import limits
 from ondemand.contract import codec, topics
 from ondemand.contract.arrays import array_tensors
+from ondemand.contract.claim import Claim
 from ondemand.contract.codec import Body
 from ondemand.contract.headers import ReplyAddress, Terms
 from ondemand.contract.record import OutgoingRecord
@@ -42,6 +43,32 @@ class RequestOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Sizes:
+    """How large a body may be. Above *record_bytes_max* it goes to the object store, where there is
+    one (*claim_bytes_max* is not None)."""
+
+    record_bytes_max: int = limits.REQUEST_BYTES_MAX
+    claim_bytes_max: int | None = None
+
+    def by_claim(self, model: str, size_bytes: int) -> bool:
+        """Whether a body of *size_bytes* goes to the store. Raises ``ValueError`` if it cannot be
+        sent at all."""
+        if size_bytes <= self.record_bytes_max:
+            return False
+        bytes_max = self.claim_bytes_max or self.record_bytes_max
+        if size_bytes > bytes_max:
+            hint = "" if self.claim_bytes_max else ", or set claim_store"
+            raise ValueError(
+                f"the request to {model!r} has {size_bytes:,} bytes, more than the "
+                f"{bytes_max:,} that a request may have: send fewer rows at once{hint}"
+            )
+        return True
+
+
+_RECORD_ONLY: Final = Sizes()
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedRequest:
     """A request that is known to be sound: all but where its reply goes, and until when."""
 
@@ -53,6 +80,8 @@ class PreparedRequest:
     traceparent: bytes | None
     timeout_seconds: float | None  # None: nobody waits, and no deadline is named
     unserved: Unserved | None = None  # None: as the settings say
+    by_claim: bool = False  # its body is to be kept in the object store
+    claim: Claim | None = None  # and there it is
 
     def record(self, address: ReplyAddress, now_seconds: float) -> OutgoingRecord:
         """The record to publish at *now_seconds* since the epoch."""
@@ -67,7 +96,12 @@ class PreparedRequest:
             tracestate=None,
         )
         return request_record(
-            self.topic, key=self.key, address=address, terms=terms, body=self.body
+            self.topic,
+            key=self.key,
+            address=address,
+            terms=terms,
+            body=self.body,
+            claim=self.claim,
         )
 
 
@@ -77,6 +111,7 @@ def prepare(
     *,
     timeout_seconds: float | None,
     binary_default: bool,
+    sizes: Sizes = _RECORD_ONLY,
     binary: bool | None = None,
     key: bytes | str | None = None,
     model_version: str | None = None,
@@ -96,11 +131,7 @@ def prepare(
         raise TypeError(f"outputs must be a sequence of names, such as [{outputs!r}]")
     request = codec.InferRequest(inputs=_tensors(inputs), outputs=tuple(outputs))
     body = codec.encode_request(request, binary=binary_default if binary is None else binary)
-    if len(body.value) > limits.REQUEST_BYTES_MAX:
-        raise ValueError(
-            f"the request to {model!r} has {len(body.value):,} bytes, more than the "
-            f"{limits.REQUEST_BYTES_MAX:,} that a request may have: send fewer rows at once"
-        )
+    by_claim = sizes.by_claim(model, len(body.value))
     return PreparedRequest(
         model=model,
         topic=topic,
@@ -110,6 +141,7 @@ def prepare(
         traceparent=_ascii(_header_text(traceparent, "traceparent")),
         timeout_seconds=timeout_seconds,
         unserved=_known_unserved(unserved),
+        by_claim=by_claim,
     )
 
 

@@ -1,5 +1,6 @@
 """A prediction request as it is published: headers, key and body of one record."""
 
+from ondemand.contract.claim import Claim, claim_headers
 from ondemand.contract.codec import Body
 from ondemand.contract.headers import (
     DEADLINE,
@@ -16,9 +17,18 @@ from ondemand.contract.record import OutgoingRecord
 
 
 def request_record(
-    topic: str, *, key: bytes | None, address: ReplyAddress, terms: Terms, body: Body
+    topic: str,
+    *,
+    key: bytes | None,
+    address: ReplyAddress,
+    terms: Terms,
+    body: Body,
+    claim: Claim | None = None,
 ) -> OutgoingRecord:
-    """The record to publish, in the address's dialect. The head's length is taken from *body*."""
+    """The record to publish, in the address's dialect. The head's length is taken from *body*.
+
+    With *claim*, that is where the body is, and the record has none.
+    """
     names = ROUTING[address.dialect]
     headers: list[tuple[str, bytes | None]] = [
         (names.correlation, address.correlation_id),
@@ -35,4 +45,6 @@ def request_record(
         headers.append((TRACEPARENT, terms.traceparent))
     if terms.tracestate is not None:
         headers.append((TRACESTATE, terms.tracestate))
-    return OutgoingRecord(topic, None, key, body.value, headers)
+    if claim is not None:
+        headers += claim_headers(claim)
+    return OutgoingRecord(topic, None, key, b"" if claim else body.value, headers)

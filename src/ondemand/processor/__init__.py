@@ -9,6 +9,8 @@
 Before them, where processes have died of a request, ``careful`` lets in fewer of them at once; what
 it goes by is in ``attempts``.
 
+Where a body is not in the record but in the object store, ``claims`` fetches it between 1 and 2.
+
 ``request`` and ``outcome`` are the values that pass between them. ``loop`` joins the steps in the
 intake thread; ``runner`` runs the model, there or in a thread of its own, and ``outbox`` hands over
 what either of them has to send. ``lifecycle`` starts all this, stops it and tells the world how it

@@ -1,7 +1,8 @@
 """A record becomes a request. A bad one becomes a refusal: it never disturbs its neighbours.
 
 Three steps, because the second one needs to know what is on the broker: ``locate`` (whom to
-answer), ``check_route`` (is that place there), ``decode`` (what is asked).
+answer), ``check_route`` (is that place there), ``decode`` (what is asked). A fourth, ``redeem``,
+where the body is not in the record and has to be fetched first.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ondemand import limits
+from ondemand.contract.claim import CLAIM_CHECK, check_object, parse_claim
 from ondemand.contract.codec import InferRequest, decode_request
 from ondemand.contract.document import quoted
 from ondemand.contract.headers import (
@@ -24,7 +26,7 @@ from ondemand.contract.tensor import Datatype, Tensor, all_finite
 from ondemand.contract.topics import ReplyTopicRule
 from ondemand.errors import RequestError, Status, UnanswerableError
 from ondemand.processor.outcome import Failed, Rejected, Unanswerable
-from ondemand.processor.request import Located, Request
+from ondemand.processor.request import Claimed, Located, Request
 from ondemand.runtime.base import Array, Signature, TensorSpec
 
 DEFAULT_RULE = ReplyTopicRule()
@@ -44,6 +46,9 @@ class Policy:
     request_bytes_max: int = limits.REQUEST_BYTES_MAX
     request_rows_max: int = limits.REQUEST_ROWS_MAX
     default_deadline_seconds: float | None = None
+    claim_bytes_max: int | None = None
+    """Of a body in the object store; None: no claim check is taken."""
+    claim_expires_seconds: float = limits.CLAIM_EXPIRES_SECONDS
     verdicts: Mapping[tuple[int, int], str] = field(default_factory=dict)
     """By partition and offset, the requests that are not run any more, and why."""
 
@@ -75,8 +80,13 @@ def check_route(address: ReplyAddress, partitions: int | None) -> Unanswerable |
     return None
 
 
-def decode(located: Located, policy: Policy, *, now_ms: int) -> Request | Rejected | Failed:
-    """What is asked. *now_ms*: milliseconds since the epoch, for deadlines."""
+def decode(
+    located: Located, policy: Policy, *, now_ms: int
+) -> Request | Claimed | Rejected | Failed:
+    """What is asked. *now_ms*: milliseconds since the epoch, for deadlines.
+
+    ``Claimed``: the body is in the object store; fetch it and ``redeem``.
+    """
     if policy.verdicts:
         record = located.record
         if (reason := policy.verdicts.get((record.partition, record.offset))) is not None:
@@ -87,7 +97,16 @@ def decode(located: Located, policy: Policy, *, now_ms: int) -> Request | Reject
         return Rejected(error.status, error.message)
 
 
-def _decode(located: Located, policy: Policy, now_ms: int) -> Request:
+def redeem(claimed: Claimed, content: bytes, policy: Policy) -> Request | Rejected:
+    """What is asked, by the *content* of the object that was claimed."""
+    try:
+        check_object(claimed.claim, content)
+        return _request(claimed.located, claimed.terms, content, claimed.deadline_ms, policy)
+    except RequestError as error:
+        return Rejected(error.status, error.message)
+
+
+def _decode(located: Located, policy: Policy, now_ms: int) -> Request | Claimed:
     value = located.record.value or b""
     if len(value) > policy.request_bytes_max:
         raise RequestError(
@@ -107,6 +126,45 @@ def _decode(located: Located, policy: Policy, now_ms: int) -> Request:
             Status.DEADLINE_EXCEEDED,
             f"the deadline had passed by {now_ms - deadline_ms} ms when the request was read",
         )
+    if CLAIM_CHECK in located.fields:
+        return _claimed(located, terms, deadline_ms, policy, now_ms)
+    return _request(located, terms, value, deadline_ms, policy)
+
+
+def _claimed(
+    located: Located, terms: Terms, deadline_ms: int | None, policy: Policy, now_ms: int
+) -> Claimed:
+    """A claim check that is worth to be fetched: nothing is read for one that is not."""
+    record = located.record
+    claim = parse_claim(located.fields, record.topic)
+    if policy.claim_bytes_max is None:
+        raise RequestError(
+            Status.INVALID_REQUEST,
+            "this worker takes no claim checks: its operator has to set claim_store",
+        )
+    if record.value:
+        raise RequestError(
+            Status.INVALID_REQUEST,
+            f"header {CLAIM_CHECK} says that the body is elsewhere, and the record has one, too",
+        )
+    if claim.size_bytes > policy.claim_bytes_max:
+        raise RequestError(
+            Status.TOO_LARGE,
+            f"the object has {claim.size_bytes} bytes; this worker takes {policy.claim_bytes_max}",
+        )
+    age_seconds = (now_ms - record.timestamp_ms) / 1000 if record.timestamp_ms >= 0 else 0.0
+    if age_seconds > policy.claim_expires_seconds:
+        raise RequestError(
+            Status.INVALID_REQUEST,
+            f"the claim check has expired: it is {age_seconds:.0f} s old, and counts for "
+            f"{policy.claim_expires_seconds:g} s",
+        )
+    return Claimed(located, claim, terms, deadline_ms)
+
+
+def _request(
+    located: Located, terms: Terms, value: bytes, deadline_ms: int | None, policy: Policy
+) -> Request:
     body = decode_request(value, terms.head_length)
     inputs = _match_inputs(body.inputs, policy)
     rows = _count_rows(inputs, policy)

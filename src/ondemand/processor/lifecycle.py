@@ -19,12 +19,13 @@ from ondemand.contract.topics import (
     request_topic,
     worker_group,
 )
-from ondemand.errors import StuckError
+from ondemand.errors import StoreError, StuckError
 from ondemand.processor.announcer import Announcer, introduction
 from ondemand.processor.at_least_once import AtLeastOnce
 from ondemand.processor.careful import CarefulSource
+from ondemand.processor.claims import Claims
 from ondemand.processor.cost import CostModel
-from ondemand.processor.decode import Policy
+from ondemand.processor.decode import Policy, redeem
 from ondemand.processor.delivery import Delivery
 from ondemand.processor.encode import Desk
 from ondemand.processor.exactly_once import ExactlyOnce
@@ -34,6 +35,7 @@ from ondemand.processor.micro_batch import BatchLimits
 from ondemand.processor.report import Reporter
 from ondemand.runtime.base import Model
 from ondemand.settings import WorkerSettings
+from ondemand.store.objects import ObjectStore
 from ondemand.telemetry.events import Event
 from ondemand.telemetry.health import HealthServer
 from ondemand.telemetry.logging import EventLog
@@ -155,7 +157,10 @@ def make_processor(
     transport: PublishingTransport | TransactionalTransport,
     reporter: Reporter,
 ) -> Processor:
-    """A processor for *model*, as *settings* say. The transport decides the guarantee."""
+    """A processor for *model*, as *settings* say. The transport decides the guarantee.
+
+    Raises ``ConfigurationError`` where the object store's library is not there.
+    """
     names = Names.of(model, settings)
     desk = Desk(
         Served(model.name, model.version), names.dead_letter_topic, settings.reply_bytes_max
@@ -173,24 +178,14 @@ def make_processor(
         clock=clock,
         reporter=reporter,
     )
+    policy = _make_policy(model, settings, names, source.verdicts)
     processor = Processor(
         model=guard,
         transport=source,
         delivery=delivery,
         topic=names.request_topic,
-        policy=Policy(
-            signature=model.signature,
-            model_version=model.version,
-            finite_only=model.finite_only,
-            dialects=tuple(Dialect(name) for name in settings.dialects),
-            reply_topics=ReplyTopicRule(
-                settings.reply_topics, frozenset({names.request_topic, names.dead_letter_topic})
-            ),
-            request_bytes_max=settings.request_bytes_max,
-            request_rows_max=settings.request_rows_max,
-            default_deadline_seconds=settings.default_deadline_seconds,
-            verdicts=source.verdicts,
-        ),
+        policy=policy,
+        claims=_make_claims(policy, settings, log=reporter.log),
         desk=desk,
         batch_limits=BatchLimits(
             # Without a batch axis each request is a run of its own: nobody waits for another's.
@@ -210,6 +205,46 @@ def make_processor(
         leave=partial(_leave, reporter.log),
     )
     return processor
+
+
+def _make_policy(
+    model: Model,
+    settings: WorkerSettings,
+    names: Names,
+    verdicts: Mapping[tuple[int, int], str],
+) -> Policy:
+    return Policy(
+        signature=model.signature,
+        model_version=model.version,
+        finite_only=model.finite_only,
+        dialects=tuple(Dialect(name) for name in settings.dialects),
+        reply_topics=ReplyTopicRule(
+            settings.reply_topics, frozenset({names.request_topic, names.dead_letter_topic})
+        ),
+        request_bytes_max=settings.request_bytes_max,
+        request_rows_max=settings.request_rows_max,
+        default_deadline_seconds=settings.default_deadline_seconds,
+        claim_bytes_max=None if settings.claim_store is None else settings.claim_bytes_max,
+        claim_expires_seconds=settings.claim_expires_seconds,
+        verdicts=verdicts,
+    )
+
+
+def _make_claims(policy: Policy, settings: WorkerSettings, *, log: EventLog) -> Claims:
+    """What reads bodies from the object store, or from none: the policy takes no claim then."""
+    url = settings.claim_store
+    return Claims(
+        _no_store if url is None else ObjectStore(url).read,
+        lambda claimed, content: redeem(claimed, content, policy),
+        timeout_seconds=settings.claim_timeout_seconds,
+        bytes_max=settings.queue_bytes_max,
+        clock=time.monotonic,
+        log=log,
+    )
+
+
+def _no_store(key: str, _: int) -> bytes:
+    raise StoreError(f"{key!r} was claimed, and there is no claim_store")
 
 
 def _leave(log: EventLog, error: StuckError) -> None:

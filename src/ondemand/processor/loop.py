@@ -7,6 +7,7 @@ from ondemand import limits
 from ondemand.contract.headers import ReplyAddress
 from ondemand.contract.record import Partition, Record
 from ondemand.errors import Status, StuckError, TransportError
+from ondemand.processor.claims import Claims
 from ondemand.processor.cost import CostModel
 from ondemand.processor.decode import Policy, check_route, decode, locate
 from ondemand.processor.delivery import Delivery
@@ -17,12 +18,13 @@ from ondemand.processor.outbox import Outbox
 from ondemand.processor.outcome import Rejected, Unanswerable
 from ondemand.processor.progress import Progress
 from ondemand.processor.report import Reporter
-from ondemand.processor.request import Request
+from ondemand.processor.request import Claimed, Request
 from ondemand.processor.runner import Runner, too_late
 from ondemand.telemetry.events import Event
 from ondemand.transport.base import WorkerTransport
 
 IDLE_SECONDS = 0.05  # how long a turn waits for a first record; also how late a timer may fire
+CLAIM_SECONDS = 0.005  # the same while bodies are being read from the object store
 FULL_SECONDS = 0.1  # how long a full queue is waited for before partitions are paused
 HELD_RECORDS_MAX = 20_000  # taken, and passed by no position: beyond, fetching stops for a while
 REPORT_SECONDS = 0.5
@@ -49,6 +51,7 @@ class Processor:
         delivery: Delivery,
         topic: str,
         policy: Policy,
+        claims: Claims,
         desk: Desk,
         batch_limits: BatchLimits,
         cost: CostModel,
@@ -64,6 +67,7 @@ class Processor:
         self._transport = transport
         self._topic = topic
         self._policy = policy
+        self._claims = claims
         self._desk = desk
         self._delivery = delivery
         self._drain_timeout_seconds = drain_timeout_seconds
@@ -140,6 +144,7 @@ class Processor:
                 raise
         finally:
             self.stop()
+            self._claims.close()
             self._transport.close()  # settles and commits on its way, in on_revoked
             self._delivery.close()
             self._runner.join(0.0 if self._model.stuck else self._drain_timeout_seconds)
@@ -160,6 +165,7 @@ class Processor:
         """One turn: take, decode, offer, run what is cheap; settle, refuse what is late, commit."""
         records = self._transport.fetch(self._records_wanted(), self._patience_seconds())
         self._take(records)
+        self._take_redeemed()
         self._runner.turn()
         self._delivery.turn()
         self._refuse_expired()
@@ -181,22 +187,43 @@ class Processor:
         answers: list[Answer] = []
         for record in self._delivery.take(records):
             decoded = self._decode(record, now, now_ms)
-            if isinstance(decoded, Request):
-                requests.append(decoded)
-            else:
+            if isinstance(decoded, Answer):
                 answers.append(decoded)
+            elif isinstance(decoded, Claimed):
+                self._claims.add(decoded)
+            elif self._claims.holds_back(record):
+                self._claims.follow(decoded)
+            else:
+                requests.append(decoded)
         self._runner.offer(requests)
         if answers:
             self._send(answers)
 
-    def _decode(self, record: Record, now: float, now_ms: int) -> Request | Answer:
-        """A request that the model can run on, or the answer to one that it cannot."""
+    def _take_redeemed(self) -> None:
+        """Offer or answer the requests whose bodies have come from the object store."""
+        if not self._claims.active:
+            return
+        now_ms = self._now_ms()
+        room_bytes = self._batcher.room_bytes
+        redeemed = self._claims.turn(room_bytes=room_bytes, now_ms=now_ms)
+        self._runner.offer([each for _, each in redeemed if isinstance(each, Request)])
+        answers = [
+            refuse(located, each, self._desk, now_ms=now_ms)
+            for located, each in redeemed
+            if not isinstance(each, Request)
+        ]
+        if answers:
+            self._send(answers)
+
+    def _decode(self, record: Record, now: float, now_ms: int) -> Request | Claimed | Answer:
+        """A request that the model can run on, perhaps once its body is here; or the answer to one
+        that it cannot."""
         located = locate(record, self._policy, now=now)
         if not isinstance(located, Unanswerable):
             gone = check_route(located.address, self._partition_count(located.address))
             if gone is None:
                 decoded = decode(located, self._policy, now_ms=now_ms)
-                if isinstance(decoded, Request):
+                if isinstance(decoded, Request | Claimed):
                     return decoded
                 return refuse(located, decoded, self._desk, now_ms=now_ms)
             return bury(record, gone, self._desk, now_ms=now_ms, located=located)
@@ -245,7 +272,8 @@ class Processor:
         with changed:
             if not self.paused and self._batcher.full:
                 changed.wait_for(lambda: not self._batcher.full, FULL_SECONDS)
-            full, roomy = self._batcher.full, self._batcher.roomy
+            full = self._batcher.full or self._claims.full
+            roomy = self._batcher.roomy and self._claims.roomy
             rows, size_bytes = self._batcher.rows, self._batcher.size_bytes
         # What is settled behind a gap takes memory, too: one slow request must not let it pile up.
         held = self._delivery.held
@@ -293,9 +321,10 @@ class Processor:
 
     def _patience_seconds(self) -> float:
         """How long a turn may wait for a record: until the next deadline, if that is sooner."""
+        idle_seconds = CLAIM_SECONDS if len(self._claims) else IDLE_SECONDS
         if (deadline_ms := self._batcher.deadline_ms) is None:
-            return IDLE_SECONDS
-        return min(max((deadline_ms - self._now_ms()) / 1000, 0.001), IDLE_SECONDS)
+            return idle_seconds
+        return min(max((deadline_ms - self._now_ms()) / 1000, 0.001), idle_seconds)
 
     # --- rebalances, called by the transport in the intake thread ----------------------------
 
@@ -308,7 +337,7 @@ class Processor:
 
     def on_revoked(self, partitions: Collection[Partition]) -> None:
         """Leave what waits to the next worker, settle what is running, commit."""
-        self._runner.drop(partitions)
+        self._drop(partitions)
         unsettled = 0
         if not (self.failed or self._model.stuck):
             unsettled = self._delivery.settle(self._clock() + self._drain_timeout_seconds)
@@ -317,10 +346,14 @@ class Processor:
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
         """Forget them: another worker has them already."""
-        self._runner.drop(partitions)
+        self._drop(partitions)
         self.joined = False
         self._log.warning(Event.PARTITIONS_LOST, partitions=_names(partitions))
         self._release(partitions)
+
+    def _drop(self, partitions: Collection[Partition]) -> None:
+        self._claims.drop(partitions)
+        self._runner.drop(partitions)
 
     def _release(self, partitions: Collection[Partition]) -> None:
         self._delivery.release(partitions)

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from ondemand.contract.claim import Claim
 from ondemand.contract.headers import HeaderFields, ReplyAddress, Terms
 from ondemand.contract.record import Record
 from ondemand.runtime.base import Arrays
@@ -19,6 +20,16 @@ class Located:
     fields: HeaderFields
     address: ReplyAddress
     taken_at: float  # seconds on the worker's monotonic clock
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Claimed:
+    """A sound request but for its body, which is in the object store."""
+
+    located: Located
+    claim: Claim
+    terms: Terms
+    deadline_ms: int | None
 
 
 @dataclass(slots=True, eq=False)

@@ -196,8 +196,10 @@ def _limit_problems(path: Path, manifest: Manifest) -> list[Problem]:
     """Limits that no request could ever keep, or that have no effect."""
     settings, signature = manifest.worker_settings, manifest.signature
     problems = []
+    by_claim = settings.claim_store is not None
+    request_key = "claim_bytes_max" if by_claim else "request_bytes_max"
     for key, limit, what, specs in (
-        ("request_bytes_max", settings.request_bytes_max, "request", signature.inputs),
+        (request_key, getattr(settings, request_key), "request", signature.inputs),
         ("reply_bytes_max", settings.reply_bytes_max, "reply", signature.outputs),
     ):
         least = _row_bytes(specs)

@@ -1,6 +1,7 @@
 """What operators and services can set: command line, then environment, then file, then default.
 
 ``fields``        what can be set: meaning, unit, default, and how values relate
+``claims``        where bodies are kept that are larger than a record
 ``security``      how the broker is spoken to, and as whom
 ``sources``       where values come from: merged, checked, each remembered with its origin
 ``secret_files``  reading what nobody else may read

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ondemand import limits
+from ondemand.settings.claims import Claims
 from ondemand.settings.security import Security
 
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -16,6 +17,7 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 RELATIONS: Final = (
     ("request_bytes_max", "batch_bytes_max", "a request that is accepted must fit a batch"),
     ("batch_bytes_max", "queue_bytes_max", "a full batch must fit the queue"),
+    ("claim_bytes_max", "batch_bytes_max", "a body from the store must fit a batch, too"),
     ("batch_rows_max", "queue_rows_max", "a full batch must fit the queue"),
     ("request_rows_max", "queue_rows_max", "a request that is accepted must fit the queue"),
     ("model_timeout_seconds", "stuck_seconds", "a run within its limit must not count as stuck"),
@@ -67,7 +69,7 @@ class _Kafka(BaseModel):
             yield name, shown_options(value) if name == "kafka_options" else value
 
 
-class Settings(Security, _Kafka):
+class Settings(Security, Claims, _Kafka):
     """What both sides share."""
 
 
@@ -156,6 +158,12 @@ class WorkerSettings(Settings):
         gt=0,
         description="For requests that name no deadline: this long after their record's timestamp "
         "they are answered `deadline-exceeded` unrun. Off by default.",
+    )
+    claim_expires_seconds: PositiveSeconds = Field(
+        default=float(limits.CLAIM_EXPIRES_SECONDS),
+        description="How long a claim check counts, from its record's timestamp; then it is "
+        "answered `invalid-request` and its object is not read. Let the store itself delete "
+        "objects later than that: clients leave some behind.",
     )
     commit_interval_seconds: PositiveSeconds = Field(
         default=0.5,
@@ -247,6 +255,8 @@ class WorkerSettings(Settings):
     def _relations(self) -> "WorkerSettings":
         """Limits that depend on each other."""
         for smaller, larger, reason in RELATIONS:
+            if smaller == "claim_bytes_max" and self.claim_store is None:
+                continue  # a limit of what is not taken
             low, high = getattr(self, smaller), getattr(self, larger)
             if low > high:
                 raise ValueError(f"{smaller} ({low}) must not exceed {larger} ({high}): {reason}")
@@ -281,6 +291,13 @@ class ClientSettings(Settings):
         default=limits.PENDING_MAX,
         ge=1,
         description="Predictions awaited at once; a further `predict` waits for a place.",
+    )
+    claim_above_bytes: int = Field(
+        default=limits.REQUEST_BYTES_MAX,
+        ge=1_000,
+        le=limits.REQUEST_BYTES_MAX,
+        description="With `claim_store`: a body of more bytes than this goes there rather than "
+        "into the record; by default only what no record may hold.",
     )
     binary: bool = Field(
         default=True,

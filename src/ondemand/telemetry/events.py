@@ -95,6 +95,11 @@ class Event(StrEnum):
         "message",
         "source",
     )
+    CLAIM_UNREADABLE = (
+        "claim.unreadable",
+        "The object store did not give a request's body, or not in time: it is answered so.",
+        "message",
+    )
     REQUEST_UNANSWERABLE = (
         "request.unanswerable",
         "A record has no usable correlation ID or reply address; it is in the dead letters.",

@@ -6,7 +6,7 @@ import re
 from dataclasses import fields
 
 from ondemand import limits
-from ondemand.contract import dead_letter, headers, reply
+from ondemand.contract import claim, dead_letter, headers, reply
 from ondemand.contract.announcement import GUARANTEES, Announcement
 from ondemand.contract.codec import InferRequest, InferResponse
 from ondemand.contract.headers import ROUTING, Dialect
@@ -32,6 +32,12 @@ REQUEST_FORMS = {
     headers.MODEL_VERSION: {**TEXT, "minLength": 1, "maxLength": limits.HEADER_VALUE_BYTES_MAX},
     headers.TRACEPARENT: TRACE,
     headers.TRACESTATE: TRACE,
+    claim.CLAIM_CHECK: {
+        "type": "string",
+        "pattern": "^[a-z0-9][a-z0-9._-]{0,99}/[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9a-f]{32}$",
+    },
+    claim.CLAIM_BYTES: {"type": "string", "pattern": "^[1-9][0-9]{0,17}$"},
+    claim.CLAIM_SHA256: {"type": "string", "pattern": "^[0-9a-f]{64}$"},
     dead_letter.REDRIVE_ATTEMPTS: DECIMAL,
 }
 REPLY_FORMS = {

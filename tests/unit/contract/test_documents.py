@@ -113,6 +113,8 @@ def test_the_table_of_limits_is_the_codes():
         limits.REQUEST_BYTES_MAX,
         limits.REQUEST_ROWS_MAX,
         limits.REPLY_BYTES_MAX,
+        limits.CLAIM_BYTES_MAX,
+        limits.CLAIM_EXPIRES_SECONDS,
         limits.CORRELATION_ID_BYTES_MAX,
         limits.HEADERS_MAX,
         limits.HEADER_VALUE_BYTES_MAX,

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.processor.builders import SIGNATURE, record
 
+from ondemand.contract.claim import CLAIM_BYTES, CLAIM_CHECK, claim_headers, claim_of
 from ondemand.contract.codec import InferRequest, encode_request
 from ondemand.contract.headers import Dialect, ReplyAddress
 from ondemand.contract.tensor import Datatype, Tensor
 from ondemand.contract.topics import ReplyTopicRule
 from ondemand.errors import Status
-from ondemand.processor.decode import Policy, check_route, decode, locate
+from ondemand.processor.decode import Policy, check_route, decode, locate, redeem
 from ondemand.processor.outcome import Rejected, Unanswerable
-from ondemand.processor.request import Located, Request
+from ondemand.processor.request import Claimed, Located, Request
 from ondemand.runtime.base import Signature, TensorSpec
 
 POLICY = Policy(signature=SIGNATURE, model_version="1", finite_only=True)
@@ -228,3 +229,75 @@ def test_no_message_grows_with_what_a_stranger_sent(names, outputs, headers):
 
     assert isinstance(got, Rejected)
     assert len(got.message) < 1_000
+
+
+CLAIMS = replace(POLICY, claim_bytes_max=1_000, claim_expires_seconds=60.0)
+BODY = encode_request(InferRequest((tensor([[1, 2]]),), (), "r1"), binary=False).value
+CLAIM = claim_of("m.requests", BODY, day="2026-01-31", unique="0" * 32)
+
+
+def claim(*, policy=CLAIMS, value=b"", headers=(), timestamp_ms=NOW_MS):
+    """What becomes of a request whose body is elsewhere."""
+    every = (*ROUTING, *claim_headers(CLAIM), *headers)
+    sent = record(value=value, headers=every, timestamp_ms=timestamp_ms)
+    located = locate(sent, policy, now=1.0)
+    assert isinstance(located, Located)
+    return decode(located, policy, now_ms=NOW_MS)
+
+
+@pytest.mark.parametrize("value", [b"", None])
+def test_a_claim_check_is_redeemed_to_the_request_that_it_stands_for(value):
+    """The same request as from a record, counted with its own size."""
+    got = claim(value=value)
+    assert isinstance(got, Claimed)
+    assert got.claim == CLAIM
+    redeemed = redeem(got, BODY, CLAIMS)
+    assert isinstance(redeemed, Request)
+    assert (redeemed.id, redeemed.rows, redeemed.size_bytes) == ("r1", 1, len(BODY))
+    np.testing.assert_array_equal(redeemed.inputs["x"], [[1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "said"),
+    [
+        ({"policy": POLICY}, "invalid-request", "takes no claim checks"),
+        ({"value": b"{}"}, "invalid-request", "the record has one, too"),
+        ({"headers": [(CLAIM_BYTES, b"1001")]}, "too-large", "1001 bytes; this worker takes 1000"),
+        ({"headers": [(CLAIM_CHECK, b"../etc/passwd")]}, "invalid-request", "expected a key as"),
+        ({"timestamp_ms": NOW_MS - 60_001}, "invalid-request", "has expired: it is 60 s old"),
+        ({"headers": [("deadline", b"5")]}, "deadline-exceeded", "deadline"),
+        ({"headers": [("model-version", b"7")]}, "unsupported-version", "'7'"),
+    ],
+)
+def test_nothing_is_read_for_a_claim_check_that_cannot_be_served(how, status, said):
+    """All that the headers say is checked before the store is asked."""
+    got = claim(**how)
+    assert isinstance(got, Rejected)
+    assert got.status == status
+    assert said in got.message
+
+
+@pytest.mark.parametrize("timestamp_ms", [-1, NOW_MS - 60_000, NOW_MS + 99_000])
+def test_a_claim_check_counts_until_it_expires(timestamp_ms):
+    """By the record's timestamp, where it has one; clocks may differ."""
+    assert isinstance(claim(timestamp_ms=timestamp_ms), Claimed)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(BODY + b" ", "has more"), (BODY[:-1] + b"]", "digest")]
+)
+def test_an_object_that_is_not_what_was_promised_is_refused(content, said):
+    """It was changed, cut, or is another's."""
+    redeemed = redeem(claim(), content, CLAIMS)
+    assert isinstance(redeemed, Rejected)
+    assert redeemed.status is Status.INVALID_REQUEST
+    assert said in redeemed.message
+
+
+def test_an_object_that_does_not_fit_the_model_is_refused_as_ever():
+    """Where the body came from changes nothing."""
+    body = encode_request(InferRequest((tensor([[1, 2, 3]]),)), binary=False).value
+    other = claim_of("m.requests", body, day="2026-01-31", unique="0" * 32)
+    redeemed = redeem(claim(headers=claim_headers(other)), body, CLAIMS)
+    assert isinstance(redeemed, Rejected)
+    assert redeemed.status is Status.INVALID_INPUT

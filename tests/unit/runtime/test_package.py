@@ -164,6 +164,22 @@ def test_independent_problems_come_together(tmp_path):
     assert "reply_bytes_max: is 100, but the smallest reply has 800 bytes" in found
 
 
+def test_a_large_input_needs_a_store_that_takes_it(tmp_path):
+    """Where the folder names one, its limit counts rather than the record's."""
+    wide = MANIFEST.replace("[-1, 2]", "[-1, 300000]")
+    more = '[settings]\nreply_bytes_max = 2000000\nclaim_store = "file:///srv/claims"\n'
+    small = more + "claim_bytes_max = 1000000\n"
+    for name, settings, found in (
+        ("a", "[settings]\nreply_bytes_max = 2000000\n", "request_bytes_max: is 1000000"),
+        ("b", small, "claim_bytes_max: is 1000000"),
+        ("c", more, ""),
+    ):
+        content = one_node("Neg", takes=("rows", 300_000), gives=("rows", 300_000))
+        folder = write_folder(tmp_path / name, content, manifest=wide, more=settings)
+        assert found in "\n".join(lines(folder))
+        assert bool(found) == bool(lines(folder))
+
+
 def test_a_batch_size_for_a_model_without_rows_is_found(tmp_path):
     """It would have no effect, and somebody thinks that it has."""
     fixed = one_node("Neg", takes=[1, 2], gives=[1, 2])
