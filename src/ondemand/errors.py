@@ -145,7 +145,7 @@ class DeadlineExceededError(RefusedError):
 
 
 class OverloadedError(RefusedError):
-    """The operator must act: the worker shed the request, or could not read its body from the store."""
+    """The operator must act: the worker shed the request, or the object store was silent."""
 
     status = Status.OVERLOADED
 

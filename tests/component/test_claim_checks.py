@@ -164,6 +164,29 @@ def test_what_a_stop_leaves_the_next_worker_answers(url, monkeypatch):
         eventually(lambda: status(replies(kafka)["r"]) == "ok" if replies(kafka) else 0, "answered")
 
 
+def test_a_partition_that_was_lost_takes_its_claims_along(url, monkeypatch):
+    """Another worker answers them: what this one still reads of them is nobody's."""
+    kafka, gate, reads = broker(), threading.Event(), threading.Semaphore(0)
+    claim(kafka, ObjectStore(url), "r")
+    read = ObjectStore.read
+
+    def slowly(self, *how):
+        reads.release()
+        assert gate.wait(10)
+        return read(self, *how)
+
+    monkeypatch.setattr(ObjectStore, "read", slowly)
+    transport = kafka.worker(group="ondemand.m")
+    with processing(transport, claim_store=url) as processor:
+        assert reads.acquire(timeout=10)
+        kafka.evict(transport)
+        assert reads.acquire(timeout=10), "read again, after it was assigned again"
+        gate.set()
+        eventually(lambda: replies(kafka) and not processor._claims.active, "answered")
+        eventually(lambda: processor.unsettled == 0, "settled")
+    assert len(kafka.records("s.replies")) == 1
+
+
 def test_a_worker_does_not_start_without_its_store():
     """Rather than refuse every claim check later."""
     with (
