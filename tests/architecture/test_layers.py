@@ -210,9 +210,9 @@ def test_worker_folders_use_public_names_only() -> None:
         ("import ondemand", {"aiokafka", "confluent_kafka", "onnxruntime", "typer", "rich"}),
         (
             "from ondemand import PredictionClient",
-            {"confluent_kafka", "onnxruntime", "prometheus_client", "typer", "jgo"},
+            {"confluent_kafka", "fsspec", "onnxruntime", "prometheus_client", "typer", "jgo"},
         ),
-        ("import ondemand.processor.loop", {"aiokafka", "onnxruntime", "typer", "jgo"}),
+        ("import ondemand.processor.loop", {"aiokafka", "fsspec", "onnxruntime", "typer", "jgo"}),
         (
             "import ondemand.supervisor.lifecycle",
             {"aiokafka", "confluent_kafka", "onnxruntime", "numpy", "typer"},
