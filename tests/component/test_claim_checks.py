@@ -273,7 +273,7 @@ async def test_a_store_that_does_not_take_it_is_not_sent(folder, monkeypatch, ha
         raise StoreError("no access")
 
     monkeypatch.setattr(ObjectStore, "write", write)
-    settings = {"claim_timeout_seconds": 0.1, "pending_max": 1}
+    settings = {"claim_timeout_seconds": 0.1 if hangs else 10.0, "pending_max": 1}
     async with client_of(transport, f"file://{folder}", **settings) as client:
         for _ in range(2):
             said = "within 0.1 s" if hangs else "no access"

@@ -141,7 +141,9 @@ def test_a_store_that_hangs_is_given_up(line):
     assert line.turn() == []
     line.now = 5.1
     assert line.turn() == [(offset, Status.OVERLOADED) for offset in range(CLAIM_READERS + 2)]
-    assert line.store.read_keys == [f"k{offset}" for offset in range(CLAIM_READERS)]
+    for _ in range(CLAIM_READERS):
+        assert line.store.began.acquire(timeout=BOUND_SECONDS)
+    assert sorted(line.store.read_keys) == [f"k{offset}" for offset in range(CLAIM_READERS)]
     for gate in line.store.gates.values():
         gate.set()
     line.add(9)
