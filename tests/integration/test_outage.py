@@ -23,6 +23,9 @@ pytestmark = pytest.mark.kafka
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "12"))
 """Longer than the worker's session, so that the group has thrown it out meanwhile."""
 
+SLOW_TURNS = 12
+"""Each of half a second, most of which the broker does nothing."""
+
 SESSION_SECONDS = 6.0
 GAP_SECONDS = 0.02
 ROW = {"x": np.ones((1, 8), dtype=np.float32)}
@@ -92,7 +95,28 @@ class Load:
             self.answered += 1
 
 
-async def test_everybody_comes_back_from_an_outage(broker, worker):
+def kill(broker):
+    """The broker is gone: connections are refused."""
+    broker.kill(1)
+
+
+def freeze(broker):
+    """The broker is there and says nothing: connections stay open."""
+    os.kill(broker.process_ids[1], signal.SIGSTOP)
+
+
+def thaw(broker):
+    """It goes on where it was."""
+    os.kill(broker.process_ids[1], signal.SIGCONT)
+
+
+def restart(broker):
+    """It begins anew on its data."""
+    broker.restart(1)
+
+
+@pytest.mark.parametrize(("away", "back"), [(kill, restart), (freeze, thaw)])
+async def test_everybody_comes_back_from_an_outage(broker, worker, away, back):
     """While no broker answers the worker says that it is not ready, and stays alive; afterwards
     worker and client go on by themselves, and every request that a broker has acknowledged is
     answered."""
@@ -100,13 +124,13 @@ async def test_everybody_comes_back_from_an_outage(broker, worker):
         load = Load(client)
         running = asyncio.create_task(load.run())
         await asyncio.to_thread(eventually, lambda: load.answered >= 50, "50 answers")
-        await asyncio.to_thread(broker.kill, 1)
+        await asyncio.to_thread(away, broker)
         await asyncio.to_thread(eventually, lambda: not worker.ready(), "it is not ready")
         await asyncio.sleep(OUTAGE_SECONDS)  # the length of the outage is what is tested
         assert worker.process.poll() is None, worker.log
         assert not worker.ready()
         before = load.answered
-        await asyncio.to_thread(broker.restart, 1)
+        await asyncio.to_thread(back, broker)
         await asyncio.to_thread(eventually, worker.ready, "it is ready again")
         await asyncio.to_thread(eventually, lambda: load.answered >= before + 50, "50 more")
         load.stop = True
@@ -114,4 +138,25 @@ async def test_everybody_comes_back_from_an_outage(broker, worker):
 
     assert load.unanswered == []
     assert load.not_acknowledged > 0, "there was no outage"
+    assert worker.end() == 0, worker.log
+
+
+async def test_a_slow_broker_costs_time_only(broker, worker):
+    """A broker that does nothing for four fifths of the time: every request is answered."""
+    async with PredictionClient(kafka=broker.address, service="shop") as client:
+        load = Load(client)
+        running = asyncio.create_task(load.run())
+        await asyncio.to_thread(eventually, lambda: load.answered >= 50, "50 answers")
+        try:
+            for _ in range(SLOW_TURNS):
+                freeze(broker)
+                await asyncio.sleep(0.4)  # the slowness is what is tested
+                thaw(broker)
+                await asyncio.sleep(0.1)
+        finally:
+            thaw(broker)
+        load.stop = True
+        await running
+
+    assert (load.unanswered, load.not_acknowledged) == ([], 0)
     assert worker.end() == 0, worker.log
