@@ -8,7 +8,7 @@ from chaos.check import Rule, judge
 from chaos.drive import AT_LEAST_ONCE, EXACTLY_ONCE, Script, Stage, perform
 from chaos.plan import CONTROL, CONTROL_ZOMBIES, Scale, draw
 
-ATTEMPTS = 3
+ATTEMPTS = 8
 DRAIN_SECONDS = 8.0
 """Broken workers may never finish: that is not waited for."""
 

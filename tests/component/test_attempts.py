@@ -13,6 +13,7 @@ from ondemand.transport.base import Note
 
 P0 = Partition("m.requests", 0)
 GROUP = "ondemand.m"
+ATTEMPTS_MAX = 3
 DEADLY = -1.0
 
 
@@ -50,13 +51,16 @@ class DeadlyModel(DoublingModel):
         return super().run(inputs)
 
 
-def live(kafka, done, *, transactional=False, **settings):
+def live(kafka, done, *, transactional=False, attempts_max=ATTEMPTS_MAX):
     """One process after the other, until *done*: how many of them died, and the last one's runs."""
     make = kafka.transactional_worker if transactional else kafka.worker
     for deaths in range(20):
         transport = make(group=GROUP)
         model = DeadlyModel(transport)
-        with contextlib.suppress(Death), processing(transport, model, **settings) as processor:
+        with (
+            contextlib.suppress(Death),
+            processing(transport, model, attempts_max=attempts_max) as processor,
+        ):
             eventually(partial(done_or_dead, processor, done), "done, or dead")
             if not processor.failed:
                 return deaths, model.rows
@@ -102,7 +106,7 @@ def test_several_deadly_requests_are_found_one_after_the_other():
 
     deaths, _ = live(kafka, lambda: len(statuses(kafka)) == 60)
 
-    assert deaths <= 3 * (3 + 1)
+    assert deaths <= 3 * (ATTEMPTS_MAX + 1)
     assert {name for name, found in statuses(kafka).items() if found != {"ok"}} == {
         "r7", "r8", "r40"
     }  # fmt: skip
@@ -118,7 +122,7 @@ def test_a_kill_accuses_nobody():
     transport = kafka.worker(group=GROUP)
     model = DeadlyModel(transport)
 
-    with processing(transport, model):
+    with processing(transport, model, attempts_max=ATTEMPTS_MAX):
         eventually(lambda: len(replies(kafka)) == 100, "100 replies")
         assert max(map(len, model.rows)) <= 10
         model.rows.clear()
@@ -166,7 +170,7 @@ def test_a_stop_in_the_middle_of_a_suspicion_keeps_it():
     model = DoublingModel()
     run = model.run
     model.run = lambda inputs: (entered.set(), gate.wait(10), run(inputs))[2]
-    with processing(kafka, model) as processor:
+    with processing(kafka, model, attempts_max=ATTEMPTS_MAX) as processor:
         assert entered.wait(10)
         assert kafka.group(GROUP).stored(P0) == Note(0, "ondemand attempt=2 last=1")
         processor.stop()
@@ -197,7 +201,7 @@ def test_suspects_that_are_not_there_any_more_hold_up_nobody():
     ask(kafka, "first")
     ask(kafka, "other", partition=1)
 
-    with processing(kafka):
+    with processing(kafka, attempts_max=ATTEMPTS_MAX):
         eventually(lambda: len(replies(kafka)) == 2, "both are answered")
         ask(kafka, "later", partition=1)
         eventually(lambda: len(replies(kafka)) == 3, "it goes on")

@@ -191,7 +191,8 @@ class WorkerSettings(Settings):
         "the process leave after twice this time.",
     )
     attempts_max: int = Field(
-        default=3,
+        # With 3, a chaos run with a kill or a pause every 5 s found one innocent request guilty.
+        default=5,
         ge=2,
         le=100,
         description="How many processes may end while they run the same request (killed by the "
