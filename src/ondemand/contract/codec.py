@@ -20,8 +20,8 @@ from ondemand.contract.document import (
     quoted,
 )
 from ondemand.contract.json_data import decode_data, encode_data
-from ondemand.contract.json_numbers import ListLayouts, Numbers, reals, take_numbers
-from ondemand.contract.layout import Layouts
+from ondemand.contract.json_numbers import ListLayout, Numbers, reals, take_numbers
+from ondemand.contract.layout import Heads, Layouts
 from ondemand.contract.tensor import DTYPES, Datatype, Tensor
 from ondemand.errors import RequestError, Status
 from ondemand.limits import AXES_MAX, HEADER_VALUE_BYTES_MAX, TENSORS_MAX
@@ -32,7 +32,7 @@ _DATATYPES = {datatype.value: datatype for datatype in Datatype}
 # NumPy counts bytes in a signed 64-bit integer, also those of an empty array's other axes.
 _EXTENT_MAX = (2**63 - 1) // 8
 _known_requests = Layouts()
-_known_lists = ListLayouts()
+_known_lists: Heads[ListLayout] = Heads()
 
 
 class Body(NamedTuple):
@@ -103,7 +103,8 @@ def _read_request(value: bytes) -> InferRequest:
     except RequestError:
         return _request(parse_object(value), _Tensors(value, value, None))
     if tensors.used == list(taken.numbers):
-        _known_lists.keep(taken.rest, request.inputs, wanted=request.outputs, id=request.id)
+        said = ListLayout.of(request.inputs, wanted=request.outputs, id=request.id)
+        _known_lists.keep(taken.rest, said)
     return request
 
 

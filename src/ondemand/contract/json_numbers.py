@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ondemand.contract.layout import HEAD_BYTES_KEPT, HEADS_KEPT
 from ondemand.contract.tensor import DTYPES, Datatype, Tensor, all_finite
 
 try:
@@ -48,6 +47,18 @@ class ListLayout:
     wanted: tuple[str, ...]
     id: str | None
 
+    @classmethod
+    def of(
+        cls,
+        tensors: Sequence[Tensor],
+        *,
+        wanted: tuple[str, ...],
+        id: str | None,  # noqa: A002 - the contract's word
+    ) -> "ListLayout":
+        """What a rest says that was sound. The lists are those of *tensors*, in this order."""
+        places = [(each.name, each.datatype, each.shape, each.data.size) for each in tensors]
+        return cls(tuple(places), wanted, id)
+
     def tensors(self, numbers: Numbers) -> tuple[Tensor, ...] | None:
         """The tensors, one for each list; None where a list does not fit its place."""
         tensors = []
@@ -57,35 +68,6 @@ class ListLayout:
                 return None
             tensors.append(Tensor(name, datatype, data))
         return tuple(tensors)
-
-
-class ListLayouts:
-    """The layouts of the last rests, a bounded number: callers send the same again and again."""
-
-    __slots__ = ("_by_rest",)
-
-    def __init__(self) -> None:
-        self._by_rest: dict[bytes, ListLayout] = {}
-
-    def get(self, rest: bytes) -> ListLayout | None:
-        """What *rest* says, if it is known."""
-        return self._by_rest.get(rest)
-
-    def keep(
-        self,
-        rest: bytes,
-        tensors: Sequence[Tensor],
-        *,
-        wanted: tuple[str, ...],
-        id: str | None,  # noqa: A002 - the contract's word
-    ) -> None:
-        """*rest* was sound, and said this. The lists are those of *tensors*, in this order."""
-        if len(rest) > HEAD_BYTES_KEPT:
-            return
-        if len(self._by_rest) >= HEADS_KEPT:
-            self._by_rest.clear()  # rests that are new each time are not worth an order of use
-        places = [(each.name, each.datatype, each.shape, each.data.size) for each in tensors]
-        self._by_rest[rest] = ListLayout(tuple(places), wanted, id)
 
 
 def take_numbers(body: bytes) -> Taken | None:

@@ -6,7 +6,7 @@ BYTES have bytes of their own that must be looked at, and are not remembered.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,33 @@ HEADS_KEPT: Final = 256
 HEAD_BYTES_KEPT: Final = 1024
 """Together: what strangers make us remember stays below a megabyte."""
 
+_Said = TypeVar("_Said")
+
 _LOOKED_AT = (Datatype.BOOL, Datatype.BYTES)
+
+
+class Heads(Generic[_Said]):
+    """What the last heads were found to say, a bounded number of them."""
+
+    __slots__ = ("_said",)
+
+    def __init__(self) -> None:
+        self._said: dict[bytes, _Said] = {}
+
+    def __len__(self) -> int:
+        return len(self._said)
+
+    def get(self, head: bytes) -> _Said | None:
+        """What *head* says, if it is known."""
+        return self._said.get(head)
+
+    def keep(self, head: bytes, said: _Said) -> None:
+        """*head* says this. One that is too long is forgotten at once."""
+        if len(head) > HEAD_BYTES_KEPT:
+            return
+        if len(self._said) >= HEADS_KEPT:
+            self._said.clear()  # heads that are new each time are not worth an order of use
+        self._said[head] = said
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +66,19 @@ class Layout:
 
 
 class Layouts:
-    """The layouts of the last heads, a bounded number."""
+    """The layouts of the last heads."""
 
-    __slots__ = ("_by_head",)
+    __slots__ = ("_heads",)
 
     def __init__(self) -> None:
-        self._by_head: dict[bytes, Layout] = {}
+        self._heads: Heads[Layout] = Heads()
 
     def __len__(self) -> int:
-        return len(self._by_head)
+        return len(self._heads)
 
     def get(self, head: bytes, length: int) -> Layout | None:
         """What *head* says of a body of *length* bytes, if it is known."""
-        layout = self._by_head.get(head)
+        layout = self._heads.get(head)
         return layout if layout is not None and layout.length == length else None
 
     def keep(
@@ -68,7 +94,7 @@ class Layouts:
         size = sum([tensor.data.nbytes for tensor in tensors])
         looked_at = any(tensor.datatype in _LOOKED_AT for tensor in tensors)
         # Where sizes do not add up, a tensor lies in the head itself, as JSON.
-        if looked_at or len(head) > HEAD_BYTES_KEPT or len(head) + size != length:
+        if looked_at or len(head) + size != length:
             return
         places = []
         start = len(head)
@@ -76,6 +102,4 @@ class Layouts:
             data = tensor.data
             places.append((tensor.name, tensor.datatype, data.dtype, data.shape, start))
             start += data.nbytes
-        if len(self._by_head) >= HEADS_KEPT:
-            self._by_head.clear()  # heads that are new each time are not worth an order of use
-        self._by_head[head] = Layout(length, tuple(places), wanted, id)
+        self._heads.keep(head, Layout(length, tuple(places), wanted, id))
