@@ -13,16 +13,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from worker_process import BOUND_SECONDS, RunningWorker, eventually
 
 from ondemand import PredictionClient
-from ondemand.runtime.scaffold import new_package
-from ondemand.testing.models import ffnn
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    """A worker folder for a model that is not in the repository."""
-    folder = tmp_path_factory.mktemp("ffnn")
-    (folder / "ffnn.onnx").write_bytes(ffnn((8, 4)))
-    return new_package(folder / "worker", name="ffnn", model=folder / "ffnn.onnx").folder
 
 
 @pytest.fixture
