@@ -71,7 +71,7 @@ format: $(READY)  ## put the code into its one format
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
 
-bench: $(READY)  ## the engine beside its peers, an hour (QUICK=1: one repeat of less, in minutes)
+bench: $(READY)  ## the engine beside its peers, half an hour (QUICK=1: three minutes)
 	@$(BIN)/python bench/run.py $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 bench-latency: $(READY)  ## how long does a round trip take, at 500 requests a second

@@ -5,9 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupState,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
-from workload import PARTITIONS, REPLIES, Workload
+from workload import PARTITIONS, REPLIES, Backlog
 
 from ondemand.local import LocalKafka
 
@@ -15,6 +21,7 @@ from ondemand.local import LocalKafka
 _PROPERTIES = {"log.retention.check.interval.ms": "15000", "log.segment.delete.delay.ms": "1000"}
 _REPLY_TOPIC = {"message.timestamp.type": "LogAppendTime", "segment.bytes": "67108864"}
 _SILENCE_SECONDS = 5.0
+MEMBERS_SECONDS, MEMBERS_EVERY_SECONDS = 60.0, 0.1
 _READER = {
     "group.id": "bench-reader",
     "enable.auto.commit": False,
@@ -47,22 +54,42 @@ class Broker:
         for future in self._admin.create_topics([new]).values():
             future.result(30)
 
-    def load(
-        self, topic: str, workload: Workload, numbers: range, *, partitions: int = PARTITIONS
-    ) -> None:
-        """Write those requests, evenly; returns when the broker has all."""
+    def load(self, backlog: Backlog, numbers: range | None = None) -> None:
+        """Write those requests of *backlog*, or all, evenly; returns when the broker has them."""
         producer = Producer({"bootstrap.servers": self.address, **_LOADER, **_SILENT})
-        for number in numbers:
-            _, _, key, value, headers = workload.record(number)
-            place = number % partitions
+        for number in numbers or range(backlog.records):
+            _, _, key, value, headers = backlog.workload.record(number)
+            place = number % backlog.partitions
             while True:
                 try:
-                    producer.produce(topic, value, key, place, headers=list(headers))
+                    producer.produce(backlog.topic, value, key, place, headers=list(headers))
                     break
                 except BufferError:
                     producer.poll(0.05)
         if producer.flush(120):
-            raise TimeoutError(f"{topic}: the broker did not take the requests")
+            raise TimeoutError(f"{backlog.topic}: the broker did not take the requests")
+
+    def await_members(self, group: str, count: int) -> None:
+        """Until *count* members share the group's topics, each with partitions.
+
+        Raises ``TimeoutError``.
+        """
+        deadline = time.monotonic() + MEMBERS_SECONDS
+        while self._at_work(group) != count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{group} has not {count} members with partitions")
+            time.sleep(MEMBERS_EVERY_SECONDS)
+
+    def _at_work(self, group: str) -> int:
+        """Members of *group* that have partitions; 0 while it shares them out."""
+        described = self._admin.describe_consumer_groups([group])[group]
+        try:
+            found = described.result(10)
+        except KafkaException:
+            return 0  # nobody has joined yet
+        if found.state != ConsumerGroupState.STABLE:
+            return 0
+        return sum(bool(member.assignment.topic_partitions) for member in found.members)
 
     def ends(self, topic: str) -> Ends:
         """The next offset of each partition."""

@@ -1,8 +1,9 @@
 """Drain throughput: how fast a backlog is answered.
 
-Requests lie on the broker before a system starts. It answers them; the rate is taken from the reply
-topic, whose records the broker stamps: the first quarter (start, warm-up) and the last twentieth
-(partitions that ran dry) are dropped. Then every answer is compared with the right one.
+Requests lie on the broker before a system starts. It answers them, all or for so many seconds; the
+rate is taken from the reply topic, whose records the broker stamps: the first quarter (start,
+warm-up) and the last twentieth (partitions that ran dry) are dropped. Then every answer is compared
+with the right one.
 """
 
 import itertools
@@ -15,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from broker import Broker, Ends, between
 from systems import Place, Running, System
-from workload import REPLIES, Verdict, Workload, message_bytes
+from workload import REPLIES, Backlog, Verdict, message_bytes
 
-WATCH_SECONDS = 0.2
-STABLE_SECONDS = 0.8
+WATCH_SECONDS, START_WATCH_SECONDS = 0.2, 0.05
+STABLE_SECONDS = 0.6
+LIVE_SECONDS = 1.0
 START_SECONDS = 60.0
 DROPPED_FIRST, DROPPED_LAST = 0.25, 0.05
 _numbers = itertools.count()
@@ -38,6 +40,7 @@ class Drained:
     seconds: float
     cpu_us_per_record: float
     resident_mb: float
+    request_bytes: float
     reply_bytes: float
     void: str | None
 
@@ -51,17 +54,6 @@ class Sample:
     resident_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Requests that lie on *topic*, and the model that answers them."""
-
-    topic: str
-    records: int
-    workload: Workload
-    model: Path
-    package: Path
-
-
 def place_for(broker: Broker, backlog: Backlog, folder: Path) -> Place:
     """Where a system works, as a group that has read nothing yet."""
     group = f"bench-{next(_numbers)}"
@@ -69,18 +61,28 @@ def place_for(broker: Broker, backlog: Backlog, folder: Path) -> Place:
 
 
 def drain(
-    broker: Broker, system: System, backlog: Backlog, *, repeat: int, seconds_max: float
+    broker: Broker,
+    system: System,
+    backlog: Backlog,
+    *,
+    repeat: int,
+    seconds: float,
+    members: int | None = None,
 ) -> Drained:
-    """Start *system*, let it answer, stop it, judge."""
+    """Start *system*, let it answer for at most so many *seconds* from its first answer, stop it,
+    judge. With *members* the requests are written when so many have joined its group."""
     with tempfile.TemporaryDirectory() as folder:
         place = place_for(broker, backlog, Path(folder))
         started = broker.ends(REPLIES)
         with Running(system, place) as running:
             if system.live:
-                _load_live(broker, backlog, started)
+                _await_live(broker, backlog, started)
+            if members is not None:
+                broker.await_members(place.group, members)
+            if system.live or members is not None:
                 started = broker.ends(REPLIES)
-                broker.load(backlog.topic, backlog.workload, range(backlog.records))
-            samples = _watch(broker, running, started, backlog.records, seconds_max)
+                broker.load(backlog)
+            samples = _watch(broker, running, started, backlog.records, seconds)
             died = running.died
     ended = broker.ends(REPLIES)
     replies = list(broker.read(REPLIES, started, ended))
@@ -100,6 +102,7 @@ def drain(
         seconds=seconds,
         cpu_us_per_record=cpu_us_per_record(samples),
         resident_mb=max((s.resident_bytes for s in samples), default=0) / 1e6,
+        request_bytes=backlog.workload.request_bytes,
         reply_bytes=float(np.mean(sizes)) if sizes else 0.0,
         void=_void(system, verdict, died),
     )
@@ -127,15 +130,21 @@ def cpu_us_per_record(samples: Sequence[Sample]) -> float:
 
 
 def _watch(
-    broker: Broker, running: Running, started: Ends, records: int, seconds_max: float
+    broker: Broker, running: Running, started: Ends, records: int, seconds: float
 ) -> list[Sample]:
     """Until all is answered and nothing more comes, or it is time, or the system died."""
     samples: list[Sample] = []
-    begun = changed_at = time.monotonic()
-    while time.monotonic() < begun + seconds_max and running.died is None:
+    changed_at = time.monotonic()
+    deadline = changed_at + START_SECONDS
+    while time.monotonic() < deadline and running.died is None:
         offsets = between(started, broker.ends(REPLIES))
         now = time.monotonic()
-        if samples and offsets != samples[-1].offsets:
+        if not samples and not offsets:
+            time.sleep(START_WATCH_SECONDS)
+            continue
+        if not samples:
+            deadline = now + seconds
+        if not samples or offsets != samples[-1].offsets:
             changed_at = now
         samples.append(Sample(offsets, *running.usage()))
         if offsets >= records and now > changed_at + STABLE_SECONDS:
@@ -144,15 +153,15 @@ def _watch(
     return samples
 
 
-def _load_live(broker: Broker, backlog: Backlog, started: Ends) -> None:
+def _await_live(broker: Broker, backlog: Backlog, started: Ends) -> None:
     """Ask until the system answers: what came before it read is not read by it."""
     deadline = time.monotonic() + START_SECONDS
     number = 0
     while between(started, broker.ends(REPLIES)) == 0 and time.monotonic() < deadline:
-        broker.load(backlog.topic, backlog.workload, range(number, number + 4))
+        broker.load(backlog, range(number, number + 4))
         number += 4
-        time.sleep(1.0)
-    time.sleep(1.0)
+        time.sleep(LIVE_SECONDS)
+    time.sleep(LIVE_SECONDS)
 
 
 def _void(system: System, verdict: Verdict, died: str | None) -> str | None:

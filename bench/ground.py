@@ -1,55 +1,81 @@
 """What all scenarios stand on: the broker, the model, the requests, and how much of each."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from broker import Broker
-from drain import Backlog
 from models import package
 from systems import System
-from workload import MODEL, Form, Workload, images
+from workload import MODEL, PARTITIONS, Backlog, Form, Workload, images
 
 from ondemand.testing.models import ffnn
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured: for a report, or for a first look."""
+    """How much is measured: for a report, or for a first look.
 
+    *repeats* are those of drain and latency, *repeats_more* those of the smaller scenarios. *all*:
+    every variant of every system, not each system once. Rates are requests a second, with the
+    seconds for which each is asked.
+    """
+
+    name: str
+    all: bool
     repeats: int
-    records: dict[Form, int]
-    drain_seconds_max: float
-    rates: tuple[int, ...]
-    rate_seconds: float
-    curve: tuple[int, ...]
-    workers: tuple[int, ...]
+    repeats_more: int
+    records: Mapping[Form, int]
+    drain_seconds: float  # from a system's first answer
+    rates: Mapping[int, float]
+    curve: Mapping[int, float]
+    warm_up_seconds: float
+    bare_seconds: float
     heavy_records: int
+    lengths_records: int
+    workers: tuple[int, ...]
+    sleeper_seconds: float
+    pause_seconds: float
     client_calls: int
 
 
 FULL = Scale(
+    name="full",
+    all=True,
     repeats=5,
-    records={Form.BINARY: 300_000, Form.JSON: 150_000},
-    drain_seconds_max=40.0,
-    rates=(100, 500, 1000, 2000, 4000),
-    rate_seconds=6.0,
-    curve=(500, 1000, 2000, 4000, 8000, 12_000, 16_000, 24_000, 32_000),
+    repeats_more=3,
+    # The echo answers as much in four seconds: fewer would end before its rate is steady.
+    records={Form.BINARY: 300_000, Form.JSON: 120_000},
+    drain_seconds=6.0,
+    rates={100: 4.0, 500: 3.0, 1000: 3.0, 2000: 2.0, 4000: 2.0},
+    curve=dict.fromkeys((500, 1000, 2000, 4000, 8000, 12_000, 16_000, 24_000, 32_000), 2.0),
+    warm_up_seconds=3.0,
+    bare_seconds=3.0,
+    heavy_records=3200,
+    lengths_records=100_000,
     workers=(1, 2, 4, 8),
-    heavy_records=4000,
-    client_calls=100_000,
+    sleeper_seconds=6.0,
+    pause_seconds=3.0,
+    client_calls=60_000,
 )
 QUICK = Scale(
+    name="quick",
+    all=False,
     repeats=1,
-    records={Form.BINARY: 60_000, Form.JSON: 20_000},
-    drain_seconds_max=15.0,
-    rates=(1000,),
-    rate_seconds=3.0,
-    curve=(),
-    workers=(1, 4),
-    heavy_records=1500,
-    client_calls=20_000,
+    repeats_more=1,
+    records={Form.BINARY: 60_000, Form.JSON: 15_000},
+    drain_seconds=2.5,
+    rates={1000: 1.5, 4000: 1.0},
+    curve={8000: 1.0, 16_000: 1.0},
+    warm_up_seconds=1.0,
+    bare_seconds=1.5,
+    heavy_records=800,
+    lengths_records=15_000,
+    workers=(1, 2),
+    sleeper_seconds=2.5,
+    pause_seconds=1.5,
+    client_calls=10_000,
 )
 
 
@@ -73,8 +99,8 @@ class Ground:
             return self._made(system.form, int(self.scale.records[system.form] * system.share))
         if system.form not in self._backlogs:
             made = self._made(system.form, self.scale.records[system.form])
-            print(f"Loading {made.records:,} requests, {system.form}.", flush=True)
-            self.broker.load(made.topic, made.workload, range(made.records))
+            print(f"Writing {made.records:,} requests, {system.form}.", flush=True)
+            self.broker.load(made)
             self._backlogs[system.form] = made
         return self._backlogs[system.form]
 
@@ -83,19 +109,23 @@ class Ground:
         return self._made(system.form, 0)
 
     def other(
-        self, workload: Workload, package_folder: Path, records: int, *, partitions: int = 4
+        self,
+        workload: Workload,
+        package_folder: Path,
+        records: int,
+        *,
+        partitions: int = PARTITIONS,
     ) -> Backlog:
-        """A backlog for another model."""
+        """What another model is to be asked; nothing of it is written yet."""
         model = package_folder.with_suffix(".onnx")
-        made = Backlog(self._topic(partitions), records, workload, model, package_folder)
-        self.broker.load(made.topic, workload, range(records), partitions=partitions)
-        return made
+        topic = self._topic(partitions)
+        return Backlog(topic, records, workload, model, package_folder, partitions)
 
     def _made(self, form: Form, records: int) -> Backlog:
-        model: Any = self.folder / f"{MODEL}.onnx"
+        model = self.folder / f"{MODEL}.onnx"
         return Backlog(self._topic(), records, self.workloads[form], model, self.ffnn)
 
-    def _topic(self, partitions: int = 4) -> str:
+    def _topic(self, partitions: int = PARTITIONS) -> str:
         topic = f"bench-{next(self._names)}.requests"
         self.broker.create(topic, partitions)
         return topic

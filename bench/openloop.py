@@ -9,20 +9,20 @@ differs between systems is the systems.
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from broker import Broker
 from confluent_kafka import Consumer, Producer, TopicPartition
-from drain import Backlog, place_for
+from drain import place_for
 from systems import Running, System
-from workload import PARTITIONS, REPLIES
+from workload import PARTITIONS, REPLIES, Backlog
 
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 START_SECONDS = 60.0
-WARM_UP_RATE, WARM_UP_SECONDS = 1000, 3.0
+WARM_UP_RATE = 1000
 JUDGED_EVERY = 7  # of the fetches, about so many
 LATE_SECONDS = 2.0  # answers are waited for so long after the last request
 SENDER = {"linger.ms": 0, "socket.nagle.disable": True, "acks": "all", "log_level": 2}
@@ -87,21 +87,34 @@ class Load:
 
     def at_rate(self, rate: float, seconds: float) -> tuple[np.ndarray, int]:
         """Milliseconds from due to answered, infinite where there is no answer; wrong answers."""
-        count = int(rate * seconds)
         wrong_before = self._wrong
-        keys, dues = [], np.empty(count)
+        asked = self._ask(rate, int(rate * seconds))
+        return self._waited_ms(asked), self._wrong - wrong_before
+
+    def until(self, stop: threading.Event, rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """Ask until *stop* is set. When each request was due, on ``perf_counter``'s clock, and the
+        milliseconds from then to its answer."""
+        asked = self._ask(rate, None, stop)
+        return np.array([due for due, _ in asked]), self._waited_ms(asked)
+
+    def _ask(
+        self, rate: float, count: int | None, stop: threading.Event | None = None
+    ) -> list[tuple[float, bytes]]:
+        """Send on schedule: when each request was due, and its key."""
+        asked: list[tuple[float, bytes]] = []
         started = time.perf_counter() + 0.02
-        for i in range(count):
-            due = started + i / rate
+        while len(asked) != count and not (stop is not None and stop.is_set()):
+            due = started + len(asked) / rate
             while (left := due - time.perf_counter()) > 0:
                 time.sleep(left)
-            dues[i] = due
-            keys.append(self._send())
+            asked.append((due, self._send()))
+        return asked
+
+    def _waited_ms(self, asked: list[tuple[float, bytes]]) -> np.ndarray:
         deadline = time.perf_counter() + LATE_SECONDS
-        while any(key not in self._arrived for key in keys) and time.perf_counter() < deadline:
+        while any(key not in self._arrived for _, key in asked) and time.perf_counter() < deadline:
             time.sleep(0.05)
-        arrived = np.array([self._arrived.get(key, np.inf) for key in keys])
-        return (arrived - dues) * 1000, self._wrong - wrong_before
+        return np.array([(self._arrived.get(key, np.inf) - due) * 1000 for due, key in asked])
 
     def _send(self) -> bytes:
         number = self._sent
@@ -123,27 +136,31 @@ class Load:
                 self._arrived.setdefault(message.key(), now)
             # All would cost the computer more than the systems do.
             if len(self._arrived) % JUDGED_EVERY == 0:
-                self._wrong += not self._workload.is_right(int(first.key()), first)
+                self._wrong += not self._workload.is_right(first)
 
 
 def latencies(
     broker: Broker,
     system: System,
     backlog: Backlog,
-    rates: Sequence[float],
+    rates: Mapping[int, float],
     *,
     repeat: int,
-    seconds: float,
+    warm_up_seconds: float,
 ) -> list[Latency]:
-    """Start *system* and load it at each of *rates* in turn; a rate it cannot hold is the last."""
+    """Start *system* and load it at each of *rates* for so many seconds, in turn; a rate it cannot
+    hold is the last."""
     with tempfile.TemporaryDirectory() as folder:
         place = place_for(broker, backlog, Path(folder))
         with Running(system, place) as running:
             load = Load(broker, backlog)
             try:
-                found = list(
-                    _at_rates(load, system, running, rates, repeat=repeat, seconds=seconds)
-                )
+                load.first_answer()
+                load.at_rate(WARM_UP_RATE, warm_up_seconds)
+                found = list(_at_rates(load, system, running, rates, repeat=repeat))
+            except TimeoutError as error:
+                void = running.died or error
+                found = [_summary(system, 0.0, repeat, np.array([np.inf]), void)]
             finally:
                 load.close()
     broker.trim(REPLIES, broker.ends(REPLIES))
@@ -151,25 +168,12 @@ def latencies(
 
 
 def _at_rates(
-    load: Load,
-    system: System,
-    running: Running,
-    rates: Sequence[float],
-    *,
-    repeat: int,
-    seconds: float,
+    load: Load, system: System, running: Running, rates: Mapping[int, float], *, repeat: int
 ) -> Iterator[Latency]:
-    try:
-        load.first_answer()
-    except TimeoutError as error:
-        yield _summary(system, 0.0, repeat, np.array([np.inf]), running.died or error)
-        return
-    load.at_rate(WARM_UP_RATE, WARM_UP_SECONDS)
-    for rate in rates:
+    for rate, seconds in rates.items():
         each, wrong = load.at_rate(rate, seconds)
-        yield _summary(
-            system, rate, repeat, each, running.died or (wrong if system.infers and wrong else None)
-        )
+        void = running.died or (wrong if system.infers and wrong else None)
+        yield _summary(system, rate, repeat, each, void)
         if not np.isfinite(each).all():
             return
 

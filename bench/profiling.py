@@ -66,7 +66,7 @@ def record(broker: Broker, ground: Ground, form: Form, out: Path) -> float:
         before, at = between(started, broker.ends(REPLIES)), time.perf_counter()
         options = ["-d", str(SECONDS), "-r", str(SAMPLES_PER_SECOND), "-f", "raw", "-o", str(out)]
         profiler = str(python_of("profiler").with_name("py-spy"))
-        target = ["-p", str(running.process_ids[0])]
+        target = ["-p", str(running.process_id)]
         subprocess.run(
             [profiler, "record", "--gil", *target, *options], check=True, capture_output=True
         )

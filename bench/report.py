@@ -13,18 +13,19 @@ Document = Mapping[str, Any]
 _HEAD = """\
 # The engine beside its peers
 
-Printed by `{command}` on {system}, {processors} processors, Python {python}; {repeats} repeats,
-in turns. Broker, load and the system that is measured shared that computer: compare figures of this
-page with each other, not with those of another computer. Cells are medians; the spread (least to
-most) stands behind. What each figure means: [bench/README.md](../README.md).
+Systems were measured in turns. Broker, load and the system that is measured shared the computer:
+compare figures of one scenario with each other, not with those of another computer. Cells are
+medians; the spread (least to most) stands behind. What each figure means is told in
+`bench/README.md`.
 """
 
 
 def page(document: Document) -> str:
     """The whole page in Markdown."""
-    command = "make bench" if document["repeats"] > 1 else "make bench QUICK=1"
-    parts = [_HEAD.format(command=command, repeats=document["repeats"], **document["machine"])]
+    parts = [_HEAD]
     sections: Sequence[tuple[str, str, Callable[[Document], list[list[str]]]]] = (
+        ("What was run", "scenario | by | repeats | minutes | begun | on", _run_rows),
+        ("Missing", "scenario | what | repeats | why", _missing_rows),
         ("Targets", "target | wanted | measured | met", verdicts),
         ("Drain throughput", _DRAIN, _drain_rows),
         ("Round trips at fixed rates", _LATENCY, lambda found: _latency_rows(found["latency"])),
@@ -39,7 +40,8 @@ def page(document: Document) -> str:
 
 
 _DRAIN = (
-    "system | form | guarantee | requests/s | CPU µs/request | MB resident | bytes out | answered"
+    "system | form | guarantee | requests/s | CPU µs a request | MB resident | bytes a request"
+    " | bytes a reply | answered, all runs"
 )
 _LATENCY = (
     "system | guarantee | requests/s | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | answered"
@@ -59,13 +61,14 @@ def _drain_rows(document: Document) -> list[list[str]]:
                 *(system, form, guarantee, rate),
                 spread(_values(runs, "cpu_us_per_record"), "{:.1f}"),
                 f"{max(_values(runs, 'resident_mb')):.0f}",
+                f"{statistics.median(_values(runs, 'request_bytes')):.0f}",
                 f"{statistics.median(_values(runs, 'reply_bytes')):.0f}",
                 answered,
             ]
         )
     for (name,), runs in grouped(document["models"], "name").items():
         rate = spread(_values(runs, "value"), "{:,.0f}")
-        rows.append([name, "in memory", "none", rate, "", "", "", ""])
+        rows.append([name, "in memory", "none", rate, "", "", "", "", ""])
     return rows
 
 
@@ -95,7 +98,30 @@ def _figure_rows(document: Document) -> list[list[str]]:
 
 
 def _not_run_rows(document: Document) -> list[list[str]]:
-    return [[each["scenario"], each["why"]] for each in document["not_run"]]
+    return [[each["of"], each["why"]] for each in document["not_run"]]
+
+
+def _run_rows(document: Document) -> list[list[str]]:
+    return [
+        [
+            scenario,
+            f"`{run['command']}`",
+            str(run["repeats"]),
+            f"{run['minutes']:.1f}",
+            run["begun"],
+            run["on"],
+        ]
+        for scenario, run in document["runs"].items()
+    ]
+
+
+def _missing_rows(document: Document) -> list[list[str]]:
+    """What was asked for and not measured; figures of it, if there are any, are older ones."""
+    rows = []
+    for (of, name, why), runs in grouped(document["missing"], "of", "name", "why").items():
+        repeats = ", ".join(str(run["repeat"]) for run in runs)
+        rows.append([of, name, repeats, why])
+    return rows
 
 
 def grouped(runs: Iterable[Run], *names: str) -> dict[tuple[Any, ...], list[Run]]:

@@ -1,36 +1,37 @@
-"""What scaling costs those who wait: `make bench-rebalance`.
+"""What joining and leaving costs those who wait: in `make bench`, and `make bench-rebalance`.
 
-An open loop at a fixed rate, as in `latency.py`: each latency runs from the moment when its request
-was due. One worker answers; two more join; then two are told to leave. Broker, workers and load
-share this computer, so that what a starting process costs others is part of the figures.
+An open loop at a fixed rate, as in `openloop.py`: each latency runs from the moment when its
+request was due. Processes of one system join its group and leave it meanwhile. Broker, processes
+and load share this computer, so that what a starting process costs others is part of the figures.
 """
 
 import argparse
-import asyncio
 import json
 import os
 import platform
-import signal
-import subprocess
-import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
-from latency import MODEL, SERVICE, create_topics
+from broker import Broker, open_broker
+from drain import place_for
+from ground import FULL, Ground
+from openloop import Load
+from systems import Running, System, ours
+from workload import PARTITIONS, REPLIES, Backlog, Form
 
-from ondemand import PredictionClient
-from ondemand.local import LocalKafka
-from ondemand.runtime.scaffold import new_package
-from ondemand.testing.models import ffnn
+from ondemand.processor.lifecycle import spare_collector
 
-PARTITIONS = 6
-START_SECONDS = 60.0
+RATE = 200.0
 WARM_UP_SECONDS = 15.0
-PREDICT_SECONDS = 30.0
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -47,122 +48,131 @@ class Phase:
     max_ms: float
 
 
-class Load:
-    """Asks at *rate*, for ever, and keeps when each request was due and how long it took."""
+class Group:
+    """Processes of one system that answer together, gone at the exit."""
 
-    def __init__(self, client: PredictionClient, rate: float) -> None:
-        self._client = client
-        self._rate = rate
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.ended: list[tuple[float, float]] = []
-
-    async def run(self) -> None:
-        """Until it is cancelled."""
-        image = {"x": np.random.default_rng(1).random((1, 784), dtype=np.float32)}
-        started, number = time.perf_counter(), 0
-        while True:
-            due = started + number / self._rate
-            if (wait := due - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
-            task = asyncio.create_task(self._ask(image, due))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            number += 1
-
-    async def _ask(self, image: dict[str, np.ndarray], due: float) -> None:
-        latency_ms = float("inf")
-        try:
-            await self._client.predict(MODEL, image, timeout=PREDICT_SECONDS, unserved="wait")
-            latency_ms = (time.perf_counter() - due) * 1000
-        finally:
-            self.ended.append((due, latency_ms))
-
-    async def settle(self) -> None:
-        """Until all that was due by now has ended."""
-        await asyncio.gather(*tuple(self._tasks), return_exceptions=True)
-
-    def phase(self, cycle: int, name: str, since: float, until: float) -> Phase:
-        """The figures of what was due between two moments."""
-        found = np.array([each for due, each in self.ended if since <= due < until])
-        p50, p99 = np.percentile(found, (50, 99))
-        answered = int(np.isfinite(found).sum())
-        return Phase(cycle, name, len(found), answered, float(p50), float(p99), float(found.max()))
-
-
-class Workers:
-    """Worker processes, and whether they have their partitions."""
-
-    def __init__(self, address: str, folder: Path) -> None:
-        (folder / "ffnn.onnx").write_bytes(ffnn())
-        self._folder = folder
-        self._package = new_package(folder / MODEL, name=MODEL, model=folder / "ffnn.onnx").folder
-        self._address = address
-        self.running: list[tuple[subprocess.Popen[bytes], Path]] = []
+    def __init__(self, broker: Broker, system: System, backlog: Backlog, folder: Path) -> None:
+        self._broker = broker
+        self._system = system
+        self._place = place_for(broker, backlog, folder)
         self._started = 0
+        self._running: list[Running] = []
 
-    def join(self, count: int) -> None:
-        """Start *count* more; returns when each has had its partitions."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave(len(self._running))
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def change(self, count: int) -> None:
+        """Start so many more, or stop so many; returns when all that are there have partitions."""
+        if count > 0:
+            self._join(count)
+        else:
+            self._leave(-count)
+        self._broker.await_members(self._place.group, len(self))
+
+    def _join(self, count: int) -> None:
         for _ in range(count):
             self._started += 1
-            log = self._folder / f"{self._started}.log"
-            command = [sys.executable, "-m", "ondemand", "worker", "run", str(self._package)]
-            options = ["--kafka", self._address, "--http", "off", "--log-format", "json"]
-            with log.open("wb") as out:
-                process = subprocess.Popen([*command, *options], stderr=out)
-            self.running.append((process, log))
-        deadline = time.monotonic() + START_SECONDS
-        for _, log in self.running:
-            while '"partitions.assigned"' not in log.read_text():
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"a worker has no partitions: {log.read_text()}")
-                time.sleep(0.05)
+            folder = self._place.folder / str(self._started)
+            folder.mkdir()
+            running = Running(self._system, replace(self._place, folder=folder))
+            running.start()
+            self._running.append(running)
 
-    def leave(self, count: int) -> None:
-        """Tell the last *count* to stop; returns when they have."""
-        gone, self.running = self.running[-count:], self.running[:-count]
-        for process, _ in gone:
-            process.send_signal(signal.SIGTERM)
-        for process, _ in gone:
-            process.wait(START_SECONDS)
+    def _leave(self, count: int) -> None:
+        gone = [self._running.pop() for _ in range(count)]
+        for running in gone:
+            running.tell_to_stop()
+        for running in gone:
+            running.stop()
 
 
-async def measure(address: str, folder: Path, arguments: argparse.Namespace) -> list[Phase]:
-    """Every phase of every cycle."""
-    workers = Workers(address, folder)
-    async with PredictionClient(kafka=address, service=SERVICE) as client:
-        await asyncio.to_thread(workers.join, 1)
-        load = Load(client, arguments.rate)
-        loading = asyncio.create_task(load.run())
+@dataclass(frozen=True, slots=True)
+class Course:
+    """*changes* of the number of processes, 0 for none, one after the other *cycles* times; each
+    phase takes *seconds*, or longer where a change does."""
+
+    changes: Sequence[int]
+    cycles: int
+    seconds: float
+    warm_up_seconds: float
+
+
+def phases(broker: Broker, system: System, backlog: Backlog, course: Course) -> list[Phase]:
+    """Load a group that begins with one process; what those waited who were due in each phase.
+
+    Raises ``TimeoutError`` where the group does not answer.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Group(broker, system, backlog, Path(folder)) as group,
+    ):
+        group.change(1)
+        load = Load(broker, backlog)
         try:
-            await asyncio.sleep(WARM_UP_SECONDS)
-            cycles = range(1, arguments.cycles + 1)
-            return [
-                phase
-                for cycle in cycles
-                for phase in await scale(workers, load, cycle, arguments.seconds)
-            ]
+            load.first_answer()
+            load.at_rate(RATE, course.warm_up_seconds)
+            found = _changed(group, load, course)
         finally:
-            loading.cancel()
-            await load.settle()
-            await asyncio.to_thread(workers.leave, len(workers.running))
+            load.close()
+    broker.trim(REPLIES, broker.ends(REPLIES))
+    return found
 
 
-async def scale(workers: Workers, load: Load, cycle: int, seconds: float) -> list[Phase]:
-    """One cycle: from one worker to three and back, each phase as long as *seconds* or longer."""
-    marks = [time.perf_counter()]
-    for change in (None, workers.join, None, workers.leave):
-        if change is not None:
-            await asyncio.to_thread(change, 2)
-        await asyncio.sleep(seconds)
-        marks.append(time.perf_counter())
-    await load.settle()
-    names = ("1 worker", "1 → 3", "3 workers", "3 → 1")
-    phases = [
-        load.phase(cycle, name, since, until)
-        for name, since, until in zip(names, marks, marks[1:], strict=False)
+def _changed(group: Group, load: Load, course: Course) -> list[Phase]:
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as sender:
+        loaded = sender.submit(load.until, stop, RATE)
+        try:
+            marks = list(_course(group, course))
+        finally:
+            stop.set()
+        dues, waited_ms = loaded.result()
+    return [
+        _phase(cycle, name, waited_ms[(since <= dues) & (dues < until)])
+        for cycle, name, since, until in marks
     ]
-    print("\n".join(map(line, phases)), flush=True)
-    return phases
+
+
+def _course(group: Group, course: Course) -> Iterator[tuple[int, str, float, float]]:
+    """Change the group; cycle and name of each phase, when it began, and when it ended."""
+    for cycle, count in product(range(1, course.cycles + 1), course.changes):
+        since, before = time.perf_counter(), len(group)
+        if count:
+            group.change(count)
+        time.sleep(course.seconds)
+        yield cycle, _name(before, count), since, time.perf_counter()
+
+
+def _name(before: int, count: int) -> str:
+    if count:
+        return f"{before} → {before + count}"
+    return "1 process" if before == 1 else f"{before} processes"
+
+
+def _phase(cycle: int, name: str, waited_ms: np.ndarray) -> Phase:
+    p50, p99 = np.percentile(waited_ms, (50, 99), method="higher")
+    answered = int(np.isfinite(waited_ms).sum())
+    longest = float(waited_ms.max())
+    return Phase(cycle, name, len(waited_ms), answered, float(p50), float(p99), longest)
+
+
+def steady_ms(found: Sequence[Phase]) -> float:
+    """The median where nobody joins or leaves."""
+    return float(np.median([phase.p50_ms for phase in found if "→" not in phase.name]))
+
+
+HEADER = "| cycle | phase | answered | p50 ms | p99 ms | max ms |\n|---:|---|---:|---:|---:|---:|"
 
 
 def line(phase: Phase) -> str:
@@ -173,25 +183,21 @@ def line(phase: Phase) -> str:
     )
 
 
-HEADER = "| cycle | phase | answered | p50 ms | p99 ms | max ms |\n|---:|---|---:|---:|---:|---:|"
-
-
-def report(phases: Sequence[Phase], rate: float) -> str:
+def report(found: Sequence[Phase]) -> str:
     """The results as a page."""
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    steady = [phase for phase in phases if "worker" in phase.name]
-    scaling = [phase for phase in phases if "→" in phase.name]
-    usual = float(np.median([phase.p50_ms for phase in steady]))
-    rows = "\n".join(line(phase) for phase in phases)
+    usual = steady_ms(found)
+    scaling = [phase for phase in found if "→" in phase.name]
+    rows = "\n".join(line(phase) for phase in found)
     added = " · ".join(
         f"{name}: {max(each.max_ms for each in scaling if each.name == name) - usual:.0f} ms"
         for name in dict.fromkeys(each.name for each in scaling)
     )
-    worst_steady = max(phase.max_ms for phase in steady) - usual
+    worst_steady = max(phase.max_ms for phase in found if phase not in scaling) - usual
     return (
         "# Scaling while requests flow\n\n"
         f"Printed by `make bench-rebalance` on {machine}, which ran broker, workers and load:\n"
-        f"{rate:g} requests a second, {PARTITIONS} partitions, FFNN 784-32-32-10. Latency runs\n"
+        f"{RATE:g} requests a second, {PARTITIONS} partitions, FFNN 784-32-32-10. Latency runs\n"
         "from the scheduled time. Absolute figures vary from computer to computer.\n\n"
         f"The steady median is {usual:.1f} ms. The request that waited longest waited longer than\n"
         f"that by — {added} · without any scaling: {worst_steady:.0f} ms.\n\n"
@@ -202,18 +208,19 @@ def report(phases: Sequence[Phase], rate: float) -> str:
 def main() -> None:
     """Measure, print, and write `bench/results/rebalance.md` and `.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=200.0)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--cycles", type=int, default=5)
-    arguments = parser.parse_args()
-    print(HEADER, flush=True)
-    with LocalKafka() as kafka, tempfile.TemporaryDirectory() as folder:
-        create_topics(kafka.address, partitions=PARTITIONS)
-        phases = asyncio.run(measure(kafka.address, Path(folder), arguments))
+    given = parser.parse_args()
+    course = Course((0, 2, 0, -2), given.cycles, given.seconds, WARM_UP_SECONDS)
+    spare_collector()  # the load's own pauses are not what is measured
+    with tempfile.TemporaryDirectory() as folder, open_broker() as broker:
+        system = ours(Form.BINARY)
+        backlog = Ground(broker, Path(folder), FULL).empty(system)
+        found = phases(broker, system, backlog, course)
     RESULTS.mkdir(exist_ok=True)
-    page = report(phases, arguments.rate)
+    page = report(found)
     (RESULTS / "rebalance.md").write_text(page)
-    figures = json.dumps([asdict(each) for each in phases], indent=2)
+    figures = json.dumps([asdict(each) for each in found], indent=2)
     (RESULTS / "rebalance.json").write_text(figures + "\n")
     print(page)
 

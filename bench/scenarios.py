@@ -12,17 +12,16 @@ from broker import between
 from drain import Drained, drain, place_for
 from environments import PEERS
 from ground import Ground
-from models import any_length, heavy, package, sleeping_package
-from systems import Running, System, echo, ours
+from models import SLEEP_SECONDS, any_length, heavy, package, sleeping_package
+from scaling_pause import Course, phases, steady_ms
+from systems import Running, System, ours
 from workload import REPLIES, Form, Workload, images
 
 from ondemand.testing.models import ffnn
 
 HEAVY_ROWS = 32
-BARE_SECONDS = 5.0
 LENGTHS = (64, 128, 256, 384, 512, 640, 784, 1024)
 SLEEPER_ROWS, SLEEPER_PARTITIONS = 8, 16
-SLEEPER_SECONDS = 12.0  # how long the drain of one scaling step lasts, at least
 COLD_SECONDS = 30.0
 
 
@@ -38,10 +37,10 @@ class Figure:
     void: str | None = None
 
 
-def bare(model: Path, rows: int, repeat: int, scenario: str) -> Figure:
+def bare(model: Path, rows: int, repeat: int, *, scenario: str, seconds: float) -> Figure:
     """Rows per second of ``session.run`` alone, on full batches, one thread."""
     command = [sys.executable, str(PEERS / "session_run.py"), "--model", str(model)]
-    options = [f"--rows={rows}", f"--seconds={BARE_SECONDS}"]
+    options = [f"--rows={rows}", f"--seconds={seconds}"]
     done = subprocess.run([*command, *options], check=True, capture_output=True, text=True)
     return Figure(scenario, f"bare session.run, {rows} rows", repeat, float(done.stdout), "rows/s")
 
@@ -56,21 +55,25 @@ class HeavyModel:
         ground.broker.create("heavy.dead-letters", 1)
         workload = Workload(Form.BINARY, model, images(8))
         self._backlog = ground.other(workload, folder, ground.scale.heavy_records)
+        ground.broker.load(self._backlog)
 
-    def measure(self, repeat: int) -> list[Figure]:
-        """Bare loop, full batches, and one row at a time, side by side."""
-        found = [bare(self._backlog.model, HEAVY_ROWS, repeat, "heavy model")]
-        for rows, share in ((HEAVY_ROWS, 1.0), (1, 0.4)):
-            system = ours(Form.BINARY, batch_rows_max=rows, model_threads=1, queue_rows_max=4096)
-            result = drain(
-                self._ground.broker,
-                system,
-                self._backlog,
-                repeat=repeat,
-                seconds_max=self._ground.scale.drain_seconds_max * share,
-            )
-            found.append(_figure("heavy model", f"ours, batches of {rows}", result))
-        return found
+    def bare(self, repeat: int) -> Figure:
+        """The loop that does nothing else."""
+        seconds = self._ground.scale.bare_seconds
+        model = self._backlog.model
+        return bare(model, HEAVY_ROWS, repeat, scenario="heavy model", seconds=seconds)
+
+    def ours(self, rows: int, repeat: int) -> Figure:
+        """A worker whose batches have so many rows."""
+        system = ours(Form.BINARY, batch_rows_max=rows, model_threads=1, queue_rows_max=4096)
+        result = drain(
+            self._ground.broker,
+            system,
+            self._backlog,
+            repeat=repeat,
+            seconds=self._ground.scale.drain_seconds,
+        )
+        return _figure("heavy model", f"ours, batches of {rows}", result)
 
 
 class Lengths:
@@ -84,29 +87,20 @@ class Lengths:
         model = any_length()
         folder = package(ground.folder, "lengths", model)
         ground.broker.create("lengths.dead-letters", 1)
-        records = ground.scale.records[Form.BINARY] // 3
+        records = ground.scale.lengths_records
         self._backlogs = {
             name: ground.other(Workload(Form.BINARY, model, inputs), folder, records)
             for name, inputs in (("one length", same), ("eight lengths", mixed))
         }
+        for backlog in self._backlogs.values():
+            ground.broker.load(backlog)
 
-    def measure(self, repeat: int) -> list[Figure]:
-        """The same model on inputs of one length and of eight."""
-        return [
-            _figure(
-                "variable lengths",
-                f"{system.name}, {name}",
-                drain(
-                    self._ground.broker,
-                    system,
-                    backlog,
-                    repeat=repeat,
-                    seconds_max=self._ground.scale.drain_seconds_max,
-                ),
-            )
-            for name, backlog in self._backlogs.items()
-            for system in (echo(Form.BINARY), ours(Form.BINARY))
-        ]
+    def measure(self, system: System, name: str, repeat: int) -> Figure:
+        """*system* on the same model, with inputs of ``one length`` or of ``eight lengths``."""
+        seconds = self._ground.scale.drain_seconds
+        backlog = self._backlogs[name]
+        result = drain(self._ground.broker, system, backlog, repeat=repeat, seconds=seconds)
+        return _figure("variable lengths", f"{system.name}, {name}", result)
 
 
 class Scaling:
@@ -117,42 +111,33 @@ class Scaling:
         self._folder = sleeping_package(ground.folder, "sleeper", ffnn())
         ground.broker.create("sleeper.dead-letters", 1)
 
-    def measure(self, repeat: int) -> list[Figure]:
-        """Requests per second for each number of workers; a fresh backlog as large as needed."""
-        found = []
-        for workers in self._ground.scale.workers:
-            records = int(workers * SLEEPER_ROWS * 10 * SLEEPER_SECONDS)
-            backlog = self._ground.other(
-                self._ground.workloads[Form.BINARY],
-                self._folder,
-                records,
-                partitions=SLEEPER_PARTITIONS,
-            )
-            system = ours(
-                Form.BINARY, processes=workers, batch_rows_max=SLEEPER_ROWS, model_threads=1
-            )
-            result = drain(
-                self._ground.broker,
-                system,
-                backlog,
-                repeat=repeat,
-                seconds_max=SLEEPER_SECONDS * 4,
-            )
-            found.append(_figure("scaling", f"{workers} workers", result))
-        return found
+    def measure(self, workers: int, repeat: int) -> Figure:
+        """Requests per second of so many, which all have their partitions when the first comes."""
+        seconds = self._ground.scale.sleeper_seconds
+        records = int(workers * SLEEPER_ROWS / SLEEP_SECONDS * seconds)
+        workload = self._ground.workloads[Form.BINARY]
+        backlog = self._ground.other(workload, self._folder, records, partitions=SLEEPER_PARTITIONS)
+        system = ours(Form.BINARY, processes=workers, batch_rows_max=SLEEPER_ROWS, model_threads=1)
+        result = drain(
+            self._ground.broker,
+            system,
+            backlog,
+            repeat=repeat,
+            seconds=seconds * 4,
+            members=workers,
+        )
+        return _figure("scaling", f"{workers} workers", result)
 
 
-def cold_start(ground: Ground, repeat: int) -> list[Figure]:
+def cold_start(ground: Ground, system: System, repeat: int) -> Figure:
     """Seconds from the start of a process to the answer of a request that waits for it."""
-    return [
-        Figure("cold start", system.name, repeat, _first_answer_seconds(ground, system), "s")
-        for system in (ours(Form.BINARY), echo(Form.BINARY))
-    ]
+    seconds = _first_answer_seconds(ground, system)
+    return Figure("cold start", system.name, repeat, seconds, "s")
 
 
 def _first_answer_seconds(ground: Ground, system: System) -> float:
     backlog = ground.empty(system)
-    ground.broker.load(backlog.topic, backlog.workload, range(1))
+    ground.broker.load(backlog, range(1))
     before = ground.broker.ends(REPLIES)
     with tempfile.TemporaryDirectory() as folder:
         place = place_for(ground.broker, backlog, Path(folder))
@@ -198,4 +183,25 @@ def _figure(scenario: str, name: str, result: Drained) -> Figure:
 
 def bare_ffnn(ground: Ground, repeat: int) -> Figure:
     """The model's ceiling: what the processor could do if nothing else were to be done."""
-    return bare(ground.ffnn.with_suffix(".onnx"), 256, repeat, "model")
+    model = ground.ffnn.with_suffix(".onnx")
+    return bare(model, 256, repeat, scenario="model", seconds=ground.scale.bare_seconds)
+
+
+def scale_out_pause(ground: Ground, system: System, repeat: int) -> list[Figure]:
+    """How much longer than the steady median the unluckiest request waits, ms: while a second
+    process joins the first, and as long before that."""
+    scale = ground.scale
+    course = Course((0, 1), 1, scale.pause_seconds, scale.warm_up_seconds)
+    found = phases(ground.broker, system, ground.empty(system), course)
+    usual_ms = steady_ms(found)
+    return [
+        Figure(
+            "scale-out pause",
+            f"{system.name}, {phase.name}",
+            repeat,
+            phase.max_ms - usual_ms,
+            "ms",
+            None if phase.answered == phase.requests else f"{phase.answered}/{phase.requests}",
+        )
+        for phase in found
+    ]

@@ -1,10 +1,11 @@
 """The systems that are compared: how each is started and stopped, and what it costs meanwhile."""
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from workload import MODEL, REPLIES, Form
 from ondemand.local.java import find_java
 
 STOP_SECONDS = 20.0
+FAMILY_SECONDS = 1.0  # who comes from whom is looked up so often: it needs a look at all processes
 HERE = str(Path(__file__).parents[1] / "src")
 MLSERVER_TOPIC = "mlserver.requests"
 
@@ -43,8 +45,7 @@ class System:
     form: Form
     guarantee: str
     command: Callable[[Place], list[str]]
-    processes: int = 1
-    share: float = 1.0  # of the records that ours gets: slow ones need fewer for as many seconds
+    share: float = 1.0  # of a backlog that is written while it runs: a slow one needs no more
     live: bool = False
     infers: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -54,24 +55,17 @@ class System:
 
 
 class Running:
-    """The processes of a system, from entry to exit."""
+    """A system's process and all that come from it, from entry to exit."""
 
     def __init__(self, system: System, place: Place) -> None:
         self._system = system
         self._place = place
-        self._processes: list[subprocess.Popen[bytes]] = []
         self._log = place.folder / "system.log"
+        self._family: list[psutil.Process] = []
+        self._counted_at = -FAMILY_SECONDS
 
     def __enter__(self) -> Self:
-        command = self._system.command(self._place)
-        environment = {**os.environ, "PYTHONPATH": HERE, **self._system.environment}
-        with self._log.open("ab") as log:
-            for _ in range(self._system.processes):
-                self._processes.append(
-                    subprocess.Popen(
-                        command, stdout=log, stderr=log, env=environment, cwd=self._place.folder
-                    )
-                )
+        self.start()
         return self
 
     def __exit__(
@@ -80,56 +74,87 @@ class Running:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for process in self._processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self._processes:
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
+        self.stop()
+
+    def start(self) -> None:
+        """Start its process; returns at once."""
+        command = self._system.command(self._place)
+        environment = {**os.environ, "PYTHONPATH": HERE, **self._system.environment}
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, cwd=self._place.folder
+            )
+
+    def tell_to_stop(self) -> None:
+        """Returns at once."""
+        self._process.terminate()
+
+    def stop(self) -> None:
+        """Tell it to stop, and wait until it is gone, with all that came from it."""
+        family = self._descendants()
+        self.tell_to_stop()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for process in family[1:]:  # whoever outlives it would share the computer with the next
+            with contextlib.suppress(psutil.Error):
                 process.kill()
-                process.wait()
 
     @property
     def died(self) -> str | None:
-        """What a process that ended by itself said last; None while all run."""
-        if all(process.poll() is None for process in self._processes):
+        """What it said last if it ended by itself; None while it runs."""
+        if self._process.poll() is None:
             return None
         lines = self._log.read_text("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
 
     @property
-    def process_ids(self) -> list[int]:
-        """Of its processes."""
-        return [process.pid for process in self._processes]
+    def process_id(self) -> int:
+        """Of the process that was started."""
+        return self._process.pid
 
     def usage(self) -> tuple[float, int]:
-        """CPU seconds and resident bytes of all processes so far."""
+        """CPU seconds and resident bytes so far, of all of its processes together.
+
+        Memory that processes share is counted in each.
+        """
+        if time.monotonic() > self._counted_at + FAMILY_SECONDS:
+            self._family, self._counted_at = self._descendants(), time.monotonic()
         seconds, resident = 0.0, 0
-        for process in self._processes:
-            try:
-                known = psutil.Process(process.pid)
-                times = known.cpu_times()
+        for process in self._family:
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
                 seconds += times.user + times.system
-                resident += known.memory_info().rss
-            except psutil.Error:
-                continue
+                resident += process.memory_info().rss
         return seconds, resident
 
+    def _descendants(self) -> list[psutil.Process]:
+        """It, and whatever it started, and what those started."""
+        try:
+            process = psutil.Process(self._process.pid)
+            return [process, *process.children(recursive=True)]
+        except psutil.Error:
+            return []
 
-def ours(form: Form, guarantee: str = "at-least-once", **more: Any) -> System:
-    """The worker of this repository; *more*: settings, and ``processes``."""
-    processes = more.pop("processes", 1)
+
+def ours(
+    form: Form, guarantee: str = "at-least-once", *, processes: int = 1, **more: Any
+) -> System:
+    """The worker of this repository, or a supervisor with several; *more*: settings."""
     settings = {"guarantee": guarantee, "log_level": "warning", **more}
 
     def command(place: Place) -> list[str]:
         given = {**settings, "group": place.group, "request_topic": place.requests}
         options = [f"--set={name}={value}" for name, value in given.items()]
+        if processes > 1:
+            options += ["--processes", str(processes)]
         run = [sys.executable, "-m", "ondemand", "worker", "run", str(place.package)]
         return [*run, "--kafka", place.kafka, "--http", "off", *options]
 
     name = "ours" if processes == 1 else f"ours, {processes} processes"
-    return System(name, form, guarantee, command, processes=processes)
+    return System(name, form, guarantee, command)
 
 
 def echo(form: Form) -> System:
@@ -147,7 +172,7 @@ def aiokafka_loop(form: Form) -> System:
     def command(place: Place) -> list[str]:
         return [*_python("aiokafka_loop"), *_options(place), "--model", str(place.model)]
 
-    return System("aiokafka loop", form, "at-least-once", command, share=0.4)
+    return System("aiokafka loop", form, "at-least-once", command)
 
 
 def kafka_streams(
@@ -165,7 +190,7 @@ def kafka_streams(
         return [*java, "-cp", class_path, "Streams", *told, str(threads), guarantee, state]
 
     name = f"Kafka Streams, {threads} thread{'s'[: threads - 1]}"
-    return System(name, form, guarantee, command, share=0.7 if form is Form.BINARY else 0.5)
+    return System(name, form, guarantee, command)
 
 
 def mlserver() -> System:

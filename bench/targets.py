@@ -162,6 +162,13 @@ TARGETS: Sequence[Target] = (
     ),
     Target("heavy model: the engine adds", 2, overhead_percent, most=True, unit="%"),
     Target("scaling with a sleeping model, by linear", 0.95, linear),
+    Target(
+        "scale-out pause, over the steady median",
+        300,
+        figure("scale-out pause", "ours, 1 → 2"),
+        most=True,
+        unit="ms",
+    ),
     Target("cold start to first answer", 1.5, figure("cold start", "ours"), most=True, unit="s"),
     Target(
         "worker's resident memory under full load",
