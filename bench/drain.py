@@ -1,9 +1,9 @@
 """Drain throughput: how fast a backlog is answered.
 
 Requests lie on the broker before a system starts. It answers them, all or for so many seconds; the
-rate is taken from the reply topic, whose records the broker stamps: the first quarter (start,
-warm-up) and the last twentieth (partitions that ran dry) are dropped. Then every answer is compared
-with the right one.
+rate is taken from the reply topic, whose records the broker stamps: the first quarter, or more
+where a system warms up for longer, and the last twentieth (partitions that ran dry) are dropped.
+Then every answer is compared with the right one.
 """
 
 import itertools
@@ -22,7 +22,7 @@ WATCH_SECONDS, START_WATCH_SECONDS = 0.2, 0.05
 STABLE_SECONDS = 0.6
 LIVE_SECONDS = 1.0
 START_SECONDS = 60.0
-DROPPED_FIRST, DROPPED_LAST = 0.25, 0.05
+DROPPED_FIRST, DROPPED_FIRST_MOST, DROPPED_LAST = 0.25, 0.5, 0.05
 _numbers = itertools.count()
 
 
@@ -67,10 +67,12 @@ def drain(
     *,
     repeat: int,
     seconds: float,
+    warm_up_seconds: float = 0.0,
     members: int | None = None,
 ) -> Drained:
-    """Start *system*, let it answer for at most so many *seconds* from its first answer, stop it,
-    judge. With *members* the requests are written when so many have joined its group."""
+    """Start *system*, let it answer for at most so many *seconds* once it is warm, stop it, judge.
+    It warms up from its first answer on. With *members* the requests are written when so many have
+    joined its group."""
     with tempfile.TemporaryDirectory() as folder:
         place = place_for(broker, backlog, Path(folder))
         started = broker.ends(REPLIES)
@@ -82,14 +84,15 @@ def drain(
             if system.live or members is not None:
                 started = broker.ends(REPLIES)
                 broker.load(backlog)
-            samples = _watch(broker, running, started, backlog.records, seconds)
+            samples = _watch(broker, running, started, backlog.records, warm_up_seconds + seconds)
             died = running.died
     ended = broker.ends(REPLIES)
     replies = list(broker.read(REPLIES, started, ended))
     verdict = backlog.workload.judge(replies)
     broker.trim(REPLIES, ended)
     times = np.sort([message.timestamp()[1] for message in replies])
-    rate, seconds = rate_of(times)
+    cold = cold_share(times, warm_up_seconds)
+    rate, measured_seconds = rate_of(times, cold)
     sizes = [message_bytes(message) for message in replies[:100]]
     return Drained(
         system=system.name,
@@ -99,8 +102,8 @@ def drain(
         records=backlog.records,
         answered=verdict.answered,
         rate_per_second=rate,
-        seconds=seconds,
-        cpu_us_per_record=cpu_us_per_record(samples),
+        seconds=measured_seconds,
+        cpu_us_per_record=cpu_us_per_record(samples, cold),
         resident_mb=max((s.resident_bytes for s in samples), default=0) / 1e6,
         request_bytes=backlog.workload.request_bytes,
         reply_bytes=float(np.mean(sizes)) if sizes else 0.0,
@@ -108,21 +111,28 @@ def drain(
     )
 
 
-def rate_of(times_ms: Sequence[float]) -> tuple[float, float]:
-    """Answers per second between the first quarter and the last twentieth, and for how long."""
-    first, last = int(len(times_ms) * DROPPED_FIRST), int(len(times_ms) * (1 - DROPPED_LAST)) - 1
+def cold_share(times_ms: Sequence[float], warm_up_seconds: float) -> float:
+    """The share of the answers that does not count because the system was not warm yet."""
+    warm_ms = times_ms[0] + warm_up_seconds * 1000 if len(times_ms) else 0.0
+    share = float(np.searchsorted(times_ms, warm_ms)) / max(len(times_ms), 1)
+    return min(max(share, DROPPED_FIRST), DROPPED_FIRST_MOST)
+
+
+def rate_of(times_ms: Sequence[float], cold: float = DROPPED_FIRST) -> tuple[float, float]:
+    """Answers per second between the share that is *cold* and the last twentieth; for how long."""
+    first, last = int(len(times_ms) * cold), int(len(times_ms) * (1 - DROPPED_LAST)) - 1
     if last <= first or times_ms[last] == times_ms[first]:
         return 0.0, 0.0
     seconds = (times_ms[last] - times_ms[first]) / 1000
     return (last - first) / seconds, seconds
 
 
-def cpu_us_per_record(samples: Sequence[Sample]) -> float:
+def cpu_us_per_record(samples: Sequence[Sample], cold: float = DROPPED_FIRST) -> float:
     """Microseconds of CPU that an answer cost, between the same bounds as the rate."""
     if not samples:
         return 0.0
     done = samples[-1].offsets
-    inner = [s for s in samples if DROPPED_FIRST * done <= s.offsets < (1 - DROPPED_LAST) * done]
+    inner = [s for s in samples if cold * done <= s.offsets < (1 - DROPPED_LAST) * done]
     if len(inner) < 2 or inner[-1].offsets == inner[0].offsets:
         return 0.0
     cpu = inner[-1].cpu_seconds - inner[0].cpu_seconds

@@ -27,10 +27,13 @@ class Scale:
     repeats: int
     repeats_more: int
     records: Mapping[Form, int]
-    drain_seconds: float  # from a system's first answer
+    drain_seconds: float  # once a system is warm
+    drain_warm_up_seconds: float  # from its first answer
+    compile_seconds: float  # the same, of a system that compiles while it runs
     rates: Mapping[int, float]
     curve: Mapping[int, float]
-    warm_up_seconds: float
+    broker_warm_up_seconds: float  # before the first round trip of an invocation
+    warm_up_seconds: float  # of each system
     bare_seconds: float
     heavy_records: int
     lengths_records: int
@@ -45,17 +48,20 @@ FULL = Scale(
     all=True,
     repeats=5,
     repeats_more=3,
-    # The echo answers as much in four seconds: fewer would end before its rate is steady.
+    # The echo answers as many in four seconds: fewer would end before its rate is steady.
     records={Form.BINARY: 300_000, Form.JSON: 120_000},
-    drain_seconds=6.0,
-    rates={100: 4.0, 500: 3.0, 1000: 3.0, 2000: 2.0, 4000: 2.0},
-    curve=dict.fromkeys((500, 1000, 2000, 4000, 8000, 12_000, 16_000, 24_000, 32_000), 2.0),
+    drain_seconds=4.0,
+    drain_warm_up_seconds=1.5,
+    compile_seconds=6.0,
+    rates={100: 3.0, 500: 2.0, 1000: 3.0, 2000: 1.5, 4000: 2.0},
+    curve=dict.fromkeys((500, 1000, 2000, 4000, 8000, 12_000, 16_000, 24_000, 32_000), 1.5),
+    broker_warm_up_seconds=40.0,
     warm_up_seconds=3.0,
     bare_seconds=3.0,
     heavy_records=3200,
-    lengths_records=100_000,
+    lengths_records=60_000,
     workers=(1, 2, 4, 8),
-    sleeper_seconds=6.0,
+    sleeper_seconds=5.0,
     pause_seconds=3.0,
     client_calls=60_000,
 )
@@ -64,10 +70,13 @@ QUICK = Scale(
     all=False,
     repeats=1,
     repeats_more=1,
-    records={Form.BINARY: 60_000, Form.JSON: 15_000},
-    drain_seconds=2.5,
+    records={Form.BINARY: 150_000, Form.JSON: 20_000},
+    drain_seconds=2.0,
+    drain_warm_up_seconds=1.0,
+    compile_seconds=4.0,
     rates={1000: 1.5, 4000: 1.0},
     curve={8000: 1.0, 16_000: 1.0},
+    broker_warm_up_seconds=14.0,
     warm_up_seconds=1.0,
     bare_seconds=1.5,
     heavy_records=800,

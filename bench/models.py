@@ -11,7 +11,7 @@ from ondemand.runtime.manifest import MANIFEST
 from ondemand.runtime.scaffold import new_package
 from ondemand.testing.models import IR_VERSION, OPSET
 
-HEAVY_WIDTH, HEAVY_LAYERS = 1024, 16
+HEAVY_WIDTH, HEAVY_LAYERS = 1024, 64
 SLEEP_SECONDS = 0.1
 
 _SLEEPER = '''\

@@ -54,6 +54,7 @@ class Plan:
         self._scale = ground.scale
         self._on_not_run = on_not_run
         self._beside = beside
+        self._warm = False
 
     def steps(self, names: Sequence[str]) -> list[Step]:
         """Those of all scenarios in *names*. Sets up the peers that are not there yet."""
@@ -65,24 +66,27 @@ class Plan:
         if self._beside is not None:
             makers = lineups.drained_beside(self._beside)
         systems = self._systems("drain", makers)
-        seconds = START_SECONDS + self._scale.drain_seconds
         for repeat in range(1, self._scale.repeats + 1):
             bare = partial(scenarios.bare_ffnn, self._ground)
             yield self._figure("drain", "bare session.run", repeat, bare, kind="models")
             for system in systems:
                 measure = partial(self._drain, system, repeat)
+                seconds = START_SECONDS + self._scale.drain_seconds
+                seconds += self._drain_warm_up_seconds(system)
                 yield Step("drain", str(system), repeat, seconds, "drain", measure)
 
     def latency(self) -> Iterator[Step]:
         """Round trips at fixed rates."""
         makers = lineups.at_rates() if self._scale.all else lineups.at_rates_quick()
         systems = self._systems("latency", makers)
+        yield from self._warm_up("latency")
         for repeat in range(1, self._scale.repeats + 1):
             yield from self._loaded("latency", systems, repeat)
 
     def curve(self) -> Iterator[Step]:
         """Round trips at rates that grow until a system cannot follow."""
         makers = lineups.on_the_curve() if self._scale.all else lineups.on_the_curve_quick()
+        yield from self._warm_up("curve")
         yield from self._loaded("curve", self._systems("curve", makers), 1)
 
     def heavy(self) -> Iterator[Step]:
@@ -121,6 +125,7 @@ class Plan:
         """What those wait who ask while a second process joins."""
         makers = lineups.scaled_out() if self._scale.all else lineups.scaled_out_quick()
         systems = self._systems("pause", makers)
+        yield from self._warm_up("pause")
         seconds = START_SECONDS + self._scale.warm_up_seconds + 3 * self._scale.pause_seconds
         for repeat in self._more():
             for system in systems:
@@ -141,9 +146,34 @@ class Plan:
             measure = partial(scenarios.client, self._ground, repeat)
             yield Step("client", "predict_many", repeat, seconds, "figures", measure)
 
+    def _warm_up(self, scenario: str) -> Iterator[Step]:
+        """The broker's, before the first scenario that is about latency."""
+        if self._warm:
+            return
+        self._warm = True
+
+        def measure() -> Sequence[Any]:
+            scenarios.warm_up_broker(self._ground)
+            return ()
+
+        seconds = START_SECONDS + self._scale.broker_warm_up_seconds
+        yield Step(scenario, "the broker warms up", 1, seconds, "figures", measure)
+
     def _drain(self, system: System, repeat: int) -> list[Any]:
-        broker, backlog = self._ground.broker, self._ground.backlog(system)
-        return [drain(broker, system, backlog, repeat=repeat, seconds=self._scale.drain_seconds)]
+        return [
+            drain(
+                self._ground.broker,
+                system,
+                self._ground.backlog(system),
+                repeat=repeat,
+                seconds=self._scale.drain_seconds,
+                warm_up_seconds=self._drain_warm_up_seconds(system),
+            )
+        ]
+
+    def _drain_warm_up_seconds(self, system: System) -> float:
+        scale = self._scale
+        return scale.compile_seconds if system.compiles else scale.drain_warm_up_seconds
 
     def _loaded(self, kind: str, systems: Sequence[System], repeat: int) -> Iterator[Step]:
         for system in systems:

@@ -38,6 +38,8 @@ class Results:
 
     def keep(self, step: Step, found: Sequence[Any], *, seconds: float) -> list[Result]:
         """Add what *step* gave."""
+        if not found:
+            return []
         if step.scenario not in self._begun:
             self._begin(step.scenario)
         run = self._document["runs"][step.scenario]

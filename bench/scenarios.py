@@ -13,8 +13,9 @@ from drain import Drained, drain, place_for
 from environments import PEERS
 from ground import Ground
 from models import SLEEP_SECONDS, any_length, heavy, package, sleeping_package
+from openloop import latencies
 from scaling_pause import Course, phases, steady_ms
-from systems import Running, System, ours
+from systems import Running, System, echo, ours
 from workload import REPLIES, Form, Workload, images
 
 from ondemand.testing.models import ffnn
@@ -179,6 +180,19 @@ def client(ground: Ground, repeat: int) -> list[Figure]:
 
 def _figure(scenario: str, name: str, result: Drained) -> Figure:
     return Figure(scenario, name, result.repeat, result.rate_per_second, "requests/s", result.void)
+
+
+def warm_up_broker(ground: Ground) -> None:
+    """Ask the echo, and measure nothing: a fresh broker compiles, and answers late meanwhile."""
+    system = echo(Form.BINARY)
+    latencies(
+        ground.broker,
+        system,
+        ground.empty(system),
+        {},
+        repeat=0,
+        warm_up_seconds=ground.scale.broker_warm_up_seconds,
+    )
 
 
 def bare_ffnn(ground: Ground, repeat: int) -> Figure:
