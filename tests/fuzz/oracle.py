@@ -92,7 +92,6 @@ class Oracle:
         policy = Policy(
             self._model.signature,
             self._model.version,
-            self._model.finite_only,
             reply_topics=ReplyTopicRule(denied=frozenset({record.topic})),
         )
         located = locate(record, policy, now=0.0)

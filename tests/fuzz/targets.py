@@ -34,6 +34,7 @@ class Target:
 
     name: str
     policy: Policy
+    finite_only: bool
 
 
 def _target(
@@ -50,7 +51,7 @@ def _target(
     ]
     outputs = [TensorSpec(spec.name.replace("x", "y"), spec.datatype, spec.shape) for spec in specs]
     signature = Signature(tuple(specs), tuple(outputs), batched)
-    return Target(name, Policy(signature, "1", finite_only, dialects))
+    return Target(name, Policy(signature, "1", dialects), finite_only)
 
 
 TARGETS: Sequence[Target] = (

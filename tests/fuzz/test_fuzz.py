@@ -142,8 +142,8 @@ def talkative():
 
 @contextlib.contextmanager
 def lenient():
-    """A decoder that lets NaN through."""
-    with patch("ondemand.processor.decode._INEXACT", ()):
+    """A worker that lets NaN through."""
+    with patch("ondemand.processor.infer._INEXACT", ()):
         yield
 
 

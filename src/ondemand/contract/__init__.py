@@ -9,6 +9,7 @@
 ``binary_data``  tensors as bytes
 ``layout``       heads of binary bodies that were read before
 ``codec``        V2 bodies: both forms, both directions
+``rows``         the responses to the rows of one batch
 ``claim``        a body that is elsewhere: its key, length and digest
 ``request``      a request as a record
 ``reply``        a reply as a record, and back

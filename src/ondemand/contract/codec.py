@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -21,18 +20,15 @@ from ondemand.contract.document import (
 )
 from ondemand.contract.json_data import decode_data, encode_data
 from ondemand.contract.json_numbers import ListLayout, Numbers, reals, take_numbers
-from ondemand.contract.layout import Heads, Layouts
+from ondemand.contract.layout import Layout
 from ondemand.contract.tensor import DTYPES, Datatype, Tensor
 from ondemand.errors import RequestError, Status
 from ondemand.limits import AXES_MAX, HEADER_VALUE_BYTES_MAX, TENSORS_MAX
 
-_RESPONSE_HEADS_KEPT = 256
 _NO_NUMBERS: Numbers = MappingProxyType({})
 _DATATYPES = {datatype.value: datatype for datatype in Datatype}
 # NumPy counts bytes in a signed 64-bit integer, also those of an empty array's other axes.
 _EXTENT_MAX = (2**63 - 1) // 8
-_known_requests = Layouts()
-_known_lists: Heads[ListLayout] = Heads()
 
 
 class Body(NamedTuple):
@@ -49,6 +45,14 @@ class InferRequest:
     inputs: tuple[Tensor, ...]
     outputs: tuple[str, ...] = ()
     id: str | None = None
+
+
+class ReadRequest(NamedTuple):
+    """A request, and *layout*, by which a body that differs in its numbers only is read without
+    being judged again; None where that cannot be."""
+
+    request: InferRequest
+    layout: Layout | ListLayout | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +72,17 @@ def decode_request(value: bytes, head_length: int | None) -> InferRequest:
     Tensors that came as bytes are read-only views of *value*, possibly not aligned. Names of inputs
     are unique, and so are those of outputs; whether a model has them is not checked here.
     """
+    return read_request(value, head_length).request
+
+
+def read_request(value: bytes, head_length: int | None) -> ReadRequest:
+    """As ``decode_request``, and by what the next body is read that says the same."""
     head = _head(value, head_length)
     if head_length is None:
-        return _read_request(value)
-    known = _known_requests.get(head, len(value))
-    if known is not None:
-        return InferRequest(known.tensors(value), known.wanted, known.id)
+        return _read_lists(value)
     request = _request(parse_object(head), _Tensors(value, head, head_length))
-    _known_requests.keep(head, len(value), request.inputs, wanted=request.outputs, id=request.id)
-    return request
+    layout = Layout.of(head, len(value), request.inputs, wanted=request.outputs, id=request.id)
+    return ReadRequest(request, layout)
 
 
 def _request(members: dict[str, Any], tensors: "_Tensors") -> InferRequest:
@@ -88,24 +94,18 @@ def _request(members: dict[str, Any], tensors: "_Tensors") -> InferRequest:
     return InferRequest(inputs, outputs, optional_text(members, "id"))
 
 
-def _read_request(value: bytes) -> InferRequest:
+def _read_lists(value: bytes) -> ReadRequest:
     """What a JSON body asks. Whatever is wrong with it is said by the thorough way."""
-    taken = take_numbers(value)
-    if taken is None:
-        return _request(parse_object(value), _Tensors(value, value, None))
-    known = _known_lists.get(taken.rest)
-    inputs = None if known is None else known.tensors(taken.numbers)
-    if known is not None and inputs is not None:
-        return InferRequest(inputs, known.wanted, known.id)
-    tensors = _Tensors(value, taken.rest, None, taken.numbers)
-    try:
-        request = _request(parse_object(taken.rest), tensors)
-    except RequestError:
-        return _request(parse_object(value), _Tensors(value, value, None))
-    if tensors.used == list(taken.numbers):
-        said = ListLayout.of(request.inputs, wanted=request.outputs, id=request.id)
-        _known_lists.keep(taken.rest, said)
-    return request
+    if (taken := take_numbers(value)) is not None:
+        tensors = _Tensors(value, taken.rest, None, taken.numbers)
+        with suppress(RequestError):
+            request = _request(parse_object(taken.rest), tensors)
+            if tensors.used != list(taken.numbers):
+                return ReadRequest(request, None)
+            wanted, id_ = request.outputs, request.id
+            layout = ListLayout.of(taken.rest, request.inputs, wanted=wanted, id=id_)
+            return ReadRequest(request, layout)
+    return ReadRequest(_request(parse_object(value), _Tensors(value, value, None)), None)
 
 
 def encode_request(request: InferRequest, *, binary: bool) -> Body:
@@ -147,8 +147,6 @@ def _response(members: dict[str, Any], tensors: "_Tensors") -> InferResponse:
 
 def encode_response(response: InferResponse, *, binary: bool) -> Body:
     """The body for *response*. Raises ``ValueError`` for what the form cannot hold (JSON: NaN)."""
-    if binary and response.id is None:
-        return _encode_anonymous(response)
     members: dict[str, Any] = {
         "model_name": response.model_name,
         "model_version": response.model_version,
@@ -156,39 +154,6 @@ def encode_response(response: InferResponse, *, binary: bool) -> Body:
     if response.id is not None:
         members["id"] = response.id
     return _encode(members, "outputs", response.outputs, binary=binary)
-
-
-def _encode_anonymous(response: InferResponse) -> Body:
-    """As ``_encode``, with a head that is written once for all responses of one form."""
-    described: list[tuple[str, Datatype, tuple[int, ...], int]] = []
-    parts = [b""]
-    for tensor in response.outputs:
-        _check_dtype(tensor)
-        part = encode_bytes(tensor)
-        parts.append(part)
-        described.append((tensor.name, tensor.datatype, tensor.data.shape, len(part)))
-    head = _anonymous_head(response.model_name, response.model_version, tuple(described))
-    parts[0] = head
-    return Body(b"".join(parts), len(head))
-
-
-@lru_cache(maxsize=_RESPONSE_HEADS_KEPT)
-def _anonymous_head(
-    model_name: str,
-    model_version: str,
-    described: tuple[tuple[str, Datatype, tuple[int, ...], int], ...],
-) -> bytes:
-    """The head of a binary response without an ID."""
-    outputs = [
-        {
-            "name": name,
-            "shape": shape,
-            "datatype": datatype,
-            "parameters": {"binary_data_size": size},
-        }
-        for name, datatype, shape, size in described
-    ]
-    return _dumps({"model_name": model_name, "model_version": model_version, "outputs": outputs})
 
 
 def encode_error(code: str, message: str) -> bytes:
@@ -374,7 +339,7 @@ def _encode(
             entry["parameters"] = {"binary_data_size": len(part)}
         else:
             entry["data"] = encode_data(tensor)
-    head = _dumps(members)
+    head = json_text(members)
     if not binary:
         return Body(head, None)
     parts[0] = head
@@ -388,8 +353,9 @@ def _check_dtype(tensor: Tensor) -> None:
         raise ValueError(f"tensor {quoted(tensor.name)}: dtype {found}, but {needed}")
 
 
-def _dumps(members: dict[str, Any]) -> bytes:
+def json_text(value: Any) -> bytes:
+    """*value* as JSON. Raises ``ValueError`` for what is not text."""
     try:
-        return orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError as error:
         raise ValueError(f"JSON cannot hold a name or an id of this body: {error}") from error

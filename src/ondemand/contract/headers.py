@@ -162,7 +162,7 @@ def _no_correlation(fields: HeaderFields, dialects: Sequence[Dialect]) -> str:
 def _reply_partition(value: bytes | None, names: RoutingHeaders) -> int:
     if names.ascii_partition:
         expected = "ASCII decimal digits"
-        partition = _decimal(value)
+        partition = decimal(value)
     else:
         expected = "4 bytes, big-endian, signed"
         is_int = value is not None and len(value) == 4
@@ -202,7 +202,7 @@ def parse_head_length(fields: HeaderFields) -> int | None:
     Raises ``RequestError(INVALID_REQUEST)`` that names the header.
     """
     if fields.get(CONTENT_TYPE) == BINARY:  # nearly always, and then nearly always sound
-        head_length = _decimal(fields.get(HEAD_LENGTH))
+        head_length = decimal(fields.get(HEAD_LENGTH))
         if head_length is not None:
             return head_length
     content_type = _present(fields, CONTENT_TYPE) if CONTENT_TYPE in fields else JSON
@@ -224,7 +224,7 @@ def parse_head_length(fields: HeaderFields) -> int | None:
             Status.INVALID_REQUEST,
             f"header {HEAD_LENGTH} is missing; it is required with {BINARY.decode()}",
         )
-    head_length = _decimal(fields[HEAD_LENGTH])
+    head_length = decimal(fields[HEAD_LENGTH])
     if head_length is None:
         raise _malformed(
             HEAD_LENGTH, fields[HEAD_LENGTH], "a count of bytes in ASCII decimal digits"
@@ -245,7 +245,7 @@ def printable(correlation_id: bytes) -> str:
     return text if text.isascii() and text.isprintable() else correlation_id.hex()
 
 
-def _decimal(value: bytes | None) -> int | None:
+def decimal(value: bytes | None) -> int | None:
     """The number in *value*; None where it is not one to nineteen ASCII digits."""
     if value is None or len(value) > _DIGITS_MAX or not value.isdigit():
         return None
@@ -253,7 +253,7 @@ def _decimal(value: bytes | None) -> int | None:
 
 
 def _milliseconds(fields: HeaderFields) -> int:
-    deadline = _decimal(fields[DEADLINE])
+    deadline = decimal(fields[DEADLINE])
     if deadline is None:
         expected = "milliseconds since the epoch in ASCII decimal digits"
         raise _malformed(DEADLINE, fields[DEADLINE], expected)

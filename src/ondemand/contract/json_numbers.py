@@ -41,8 +41,9 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListLayout:
-    """What a rest says. Each place: name, datatype, shape, and how many numbers its list has."""
+    """What *rest* says. Each place: name, datatype, shape, and how many numbers its list has."""
 
+    rest: bytes
     places: tuple[tuple[str, Datatype, tuple[int, ...], int], ...]
     wanted: tuple[str, ...]
     id: str | None
@@ -50,24 +51,25 @@ class ListLayout:
     @classmethod
     def of(
         cls,
+        rest: bytes,
         tensors: Sequence[Tensor],
         *,
         wanted: tuple[str, ...],
         id: str | None,  # noqa: A002 - the contract's word
     ) -> "ListLayout":
-        """What a rest says that was sound. The lists are those of *tensors*, in this order."""
+        """That of *rest*, which was sound. The lists are those of *tensors*, in this order."""
         places = [(each.name, each.datatype, each.shape, each.data.size) for each in tensors]
-        return cls(tuple(places), wanted, id)
+        return cls(rest, tuple(places), wanted, id)
 
-    def tensors(self, numbers: Numbers) -> tuple[Tensor, ...] | None:
-        """The tensors, one for each list; None where a list does not fit its place."""
-        tensors = []
+    def arrays(self, numbers: Numbers) -> dict[str, NDArray[Any]] | None:
+        """The arrays by name, one for each list; None where a list does not fit its place."""
+        arrays = {}
         for (name, datatype, shape, count), each in zip(self.places, numbers.values(), strict=True):
             data = reals(each, datatype, shape, count=count)
             if data is None:
                 return None
-            tensors.append(Tensor(name, datatype, data))
-        return tuple(tensors)
+            arrays[name] = data
+        return arrays
 
 
 def take_numbers(body: bytes) -> Taken | None:
@@ -101,9 +103,13 @@ def reals(
     """*numbers* as an array of *shape*, which has *count* elements; None where they do not fit."""
     if datatype not in _REAL or numbers.size != count:
         return None
-    with np.errstate(over="ignore"):
-        result = numbers.astype(DTYPES[datatype])
-    return result.reshape(shape) if all_finite(result) else None
+    if datatype is Datatype.FP64:
+        return numbers.reshape(shape) if all_finite(numbers) else None
+    try:
+        with np.errstate(over="raise"):
+            return numbers.astype(DTYPES[datatype]).reshape(shape)
+    except FloatingPointError:
+        return None
 
 
 def _read(text: bytes) -> NDArray[np.float64] | None:

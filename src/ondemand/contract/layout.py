@@ -1,7 +1,7 @@
 """Heads of binary bodies that were found sound: callers send the same head again and again.
 
 A head that was sound once, for a body as long, is sound again, and says the same: only BOOL and
-BYTES have bytes of their own that must be looked at, and are not remembered.
+BYTES have bytes of their own that must be looked at, and have no layout.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ondemand.contract.tensor import Datatype, Tensor
 
@@ -47,59 +48,43 @@ class Heads(Generic[_Said]):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a head says of a body of *length* bytes. Each place: name, datatype, dtype, shape, and
+    """What *head* says of a body of *length* bytes. Each place: name, datatype, dtype, shape, and
     where the tensor starts."""
 
+    head: bytes
     length: int
     places: tuple[tuple[str, Datatype, np.dtype[Any], tuple[int, ...], int], ...]
     wanted: tuple[str, ...]
     id: str | None
 
-    def tensors(self, value: bytes) -> tuple[Tensor, ...]:
-        """Read-only views of *value*, as reading the head would make them."""
-        return tuple(
-            [
-                Tensor(name, datatype, np.ndarray(shape, dtype, value, start))
-                for name, datatype, dtype, shape, start in self.places
-            ]
-        )
-
-
-class Layouts:
-    """The layouts of the last heads."""
-
-    __slots__ = ("_heads",)
-
-    def __init__(self) -> None:
-        self._heads: Heads[Layout] = Heads()
-
-    def __len__(self) -> int:
-        return len(self._heads)
-
-    def get(self, head: bytes, length: int) -> Layout | None:
-        """What *head* says of a body of *length* bytes, if it is known."""
-        layout = self._heads.get(head)
-        return layout if layout is not None and layout.length == length else None
-
-    def keep(
-        self,
+    @classmethod
+    def of(
+        cls,
         head: bytes,
         length: int,
         tensors: Sequence[Tensor],
         *,
         wanted: tuple[str, ...],
         id: str | None,  # noqa: A002 - the contract's word
-    ) -> None:
-        """*head* was sound for a body of *length* bytes, and said this."""
+    ) -> "Layout | None":
+        """That of *head*, which was sound for a body of *length* bytes and said this; None where it
+        does not hold for the next body."""
         size = sum([tensor.data.nbytes for tensor in tensors])
         looked_at = any(tensor.datatype in _LOOKED_AT for tensor in tensors)
         # Where sizes do not add up, a tensor lies in the head itself, as JSON.
         if looked_at or len(head) + size != length:
-            return
+            return None
         places = []
         start = len(head)
         for tensor in tensors:
             data = tensor.data
             places.append((tensor.name, tensor.datatype, data.dtype, data.shape, start))
             start += data.nbytes
-        self._heads.keep(head, Layout(length, tuple(places), wanted, id))
+        return cls(head, length, tuple(places), wanted, id)
+
+    def arrays(self, value: bytes) -> dict[str, NDArray[Any]]:
+        """Read-only views of *value* by name, possibly not aligned."""
+        return {
+            name: np.ndarray(shape, dtype, value, start)
+            for name, _, dtype, shape, start in self.places
+        }

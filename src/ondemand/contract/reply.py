@@ -40,7 +40,7 @@ class ServerTiming(NamedTuple):
 
     def header(self) -> bytes:
         """``queue;dur=1.200, model;dur=0.400, batch;desc=32``."""
-        return b"queue;dur=%.3f, model;dur=%.3f, batch;desc=%d" % self
+        return _timing_header(self)
 
     @classmethod
     def parse(cls, value: bytes | None) -> "ServerTiming":
@@ -96,6 +96,12 @@ def reply_record(
     if tracestate:
         headers.append((TRACESTATE, tracestate))
     return OutgoingRecord(address.topic, address.partition, key, body.value, headers)
+
+
+@lru_cache(maxsize=_COMMON_KEPT)
+def _timing_header(timing: ServerTiming) -> bytes:
+    """Requests of one batch that were fetched together share it."""
+    return b"queue;dur=%.3f, model;dur=%.3f, batch;desc=%d" % timing
 
 
 @lru_cache(maxsize=_COMMON_KEPT)

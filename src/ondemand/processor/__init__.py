@@ -9,6 +9,9 @@
 Before them, where processes have died of a request, ``careful`` lets in fewer of them at once; what
 it goes by is in ``attempts``.
 
+Most records need no 1: what sound requests have said is remembered in ``forms``, which reads those
+that say the same again, but for their numbers.
+
 Where a body is not in the record but in the object store, ``claims`` fetches it between 1 and 2.
 
 ``request`` and ``outcome`` are the values that pass between them. ``loop`` joins the steps in the

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ondemand import limits
-from ondemand.contract.claim import CLAIM_CHECK, check_object, parse_claim
-from ondemand.contract.codec import InferRequest, decode_request
+from ondemand.contract.claim import CLAIM_CHECK, Claim, check_object, parse_claim
+from ondemand.contract.codec import InferRequest, read_request
 from ondemand.contract.document import quoted
 from ondemand.contract.headers import (
+    TRACEPARENT,
+    TRACESTATE,
     Dialect,
     ReplyAddress,
     Terms,
@@ -22,7 +24,7 @@ from ondemand.contract.headers import (
     parse_terms,
 )
 from ondemand.contract.record import Record
-from ondemand.contract.tensor import Datatype, Tensor, all_finite
+from ondemand.contract.tensor import Tensor
 from ondemand.contract.topics import ReplyTopicRule
 from ondemand.errors import RequestError, Status, UnanswerableError
 from ondemand.processor.outcome import Failed, Rejected, Unanswerable
@@ -31,7 +33,6 @@ from ondemand.runtime.base import Array, Signature, TensorSpec
 
 DEFAULT_RULE = ReplyTopicRule()
 _NAMES_SHOWN_MAX = 8
-_INEXACT = (Datatype.FP16, Datatype.FP32, Datatype.FP64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,6 @@ class Policy:
 
     signature: Signature
     model_version: str
-    finite_only: bool
     dialects: tuple[Dialect, ...] = (Dialect.NATIVE,)
     reply_topics: ReplyTopicRule = DEFAULT_RULE
     request_bytes_max: int = limits.REQUEST_BYTES_MAX
@@ -65,7 +65,7 @@ def locate(record: Record, policy: Policy, *, now: float) -> Located | Unanswera
             f"the reply topic {address.topic!r} is not allowed here: this worker answers to "
             f"{' or '.join(policy.reply_topics.patterns)}"
         )
-    return Located(record, fields, address, now)
+    return Located(record, address, (fields.get(TRACEPARENT), fields.get(TRACESTATE)), now)
 
 
 def check_route(address: ReplyAddress, partitions: int | None) -> Unanswerable | None:
@@ -113,30 +113,29 @@ def _decode(located: Located, policy: Policy, now_ms: int) -> Request | Claimed:
             Status.TOO_LARGE,
             f"the body has {len(value)} bytes; this worker takes {policy.request_bytes_max}",
         )
-    terms = parse_terms(located.fields)
+    fields = index_headers(located.record.headers)
+    terms = parse_terms(fields)
     if terms.model_version is not None and terms.model_version != policy.model_version:
         raise RequestError(
             Status.UNSUPPORTED_VERSION,
             f"version {quoted(terms.model_version)} was asked for; "
             f"{policy.model_version!r} is served",
         )
-    deadline_ms = _deadline_ms(located.record, terms, policy)
+    deadline_ms = deadline_of(located.record, terms.deadline_ms, policy)
     if deadline_ms is not None and deadline_ms <= now_ms:
         raise RequestError(
             Status.DEADLINE_EXCEEDED,
             f"the deadline had passed by {now_ms - deadline_ms} ms when the request was read",
         )
-    if CLAIM_CHECK in located.fields:
-        return _claimed(located, terms, deadline_ms, policy, now_ms)
+    if CLAIM_CHECK in fields:
+        claim = parse_claim(fields, located.record.topic)
+        _check_claim(claim, located.record, policy, now_ms)
+        return Claimed(located, claim, terms, deadline_ms)
     return _request(located, terms, value, deadline_ms, policy)
 
 
-def _claimed(
-    located: Located, terms: Terms, deadline_ms: int | None, policy: Policy, now_ms: int
-) -> Claimed:
+def _check_claim(claim: Claim, record: Record, policy: Policy, now_ms: int) -> None:
     """A claim check that is worth to be fetched: nothing is read for one that is not."""
-    record = located.record
-    claim = parse_claim(located.fields, record.topic)
     if policy.claim_bytes_max is None:
         raise RequestError(
             Status.INVALID_REQUEST,
@@ -159,18 +158,16 @@ def _claimed(
             f"the claim check has expired: it is {age_seconds:.0f} s old, and counts for "
             f"{policy.claim_expires_seconds:g} s",
         )
-    return Claimed(located, claim, terms, deadline_ms)
 
 
 def _request(
     located: Located, terms: Terms, value: bytes, deadline_ms: int | None, policy: Policy
 ) -> Request:
-    body = decode_request(value, terms.head_length)
+    body, layout = read_request(value, terms.head_length)
     inputs = _match_inputs(body.inputs, policy)
     rows = _count_rows(inputs, policy)
     return Request(
         located=located,
-        terms=terms,
         inputs=inputs,
         outputs=_match_outputs(body, policy.signature),
         id=body.id,
@@ -178,13 +175,15 @@ def _request(
         size_bytes=len(value),
         kind=_kind_of(inputs, policy.signature),
         deadline_ms=deadline_ms,
+        binary=terms.head_length is not None,
+        layout=layout,
     )
 
 
-def _deadline_ms(record: Record, terms: Terms, policy: Policy) -> int | None:
+def deadline_of(record: Record, asked_ms: int | None, policy: Policy) -> int | None:
     """The caller's deadline; without one, the worker's default counted from the record's time."""
-    if terms.deadline_ms is not None:
-        return terms.deadline_ms
+    if asked_ms is not None:
+        return asked_ms
     if policy.default_deadline_seconds is None or record.timestamp_ms < 0:
         return None
     return record.timestamp_ms + round(policy.default_deadline_seconds * 1000)
@@ -201,18 +200,14 @@ def _match_inputs(tensors: Sequence[Tensor], policy: Policy) -> Mapping[str, Arr
             f"this model takes {_names(s.name for s in specs)}",
         )
     for spec in specs:
-        _check_tensor(given[spec.name], spec, finite_only=policy.finite_only)
+        _check_tensor(given[spec.name], spec)
     return {spec.name: given[spec.name].data for spec in specs}
 
 
-def _check_tensor(tensor: Tensor, spec: TensorSpec, *, finite_only: bool) -> None:
+def _check_tensor(tensor: Tensor, spec: TensorSpec) -> None:
     if tensor.datatype is not spec.datatype or not _fits(tensor.shape, spec.shape):
         found = TensorSpec(tensor.name, tensor.datatype, tensor.shape)
         raise RequestError(Status.INVALID_INPUT, f"got {found}; this model takes {spec}")
-    if finite_only and tensor.datatype in _INEXACT and not all_finite(tensor.data):
-        raise RequestError(
-            Status.INVALID_INPUT, f"{spec.name} holds NaN or infinity, which this model refuses"
-        )
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -1,15 +1,13 @@
 """An outcome becomes a reply under the request's own correlation ID, and a dead letter where the
 contract wants one. A reply that cannot be made becomes one that says so: never silence."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ondemand import limits
-from ondemand.contract.codec import Body, InferResponse, encode_error, encode_response
+from ondemand.contract.codec import Body, encode_error
 from ondemand.contract.dead_letter import UNANSWERABLE, dead_letter_record
 from ondemand.contract.record import OutgoingRecord, Record
 from ondemand.contract.reply import Served, ServerTiming, reply_record
-from ondemand.contract.tensor import Tensor
 from ondemand.errors import Status
 from ondemand.processor.outcome import Completed, Failed, Outcome, Rejected, Unanswerable
 from ondemand.processor.request import Located, Request
@@ -58,13 +56,15 @@ def encode(
     request: Request, outcome: Outcome, desk: Desk, *, timing: ServerTiming, now_ms: int
 ) -> Answer:
     """The answer to a request that was decoded."""
+    located = request.located
     if not isinstance(outcome, Completed):
-        return refuse(request.located, outcome, desk, timing=timing, now_ms=now_ms)
+        return refuse(located, outcome, desk, timing=timing, now_ms=now_ms)
     body = _success_body(request, outcome, desk)
     if isinstance(body, Failed):
-        return refuse(request.located, body, desk, timing=timing, now_ms=now_ms)
-    reply = _reply(request.located, Status.OK, body, desk, timing)
-    return Answer(request.located.record, request.located, outcome, (reply,))
+        return refuse(located, body, desk, timing=timing, now_ms=now_ms)
+    return Answer(
+        located.record, located, outcome, (_reply(located, Status.OK, body, desk, timing),)
+    )
 
 
 def refuse(
@@ -124,14 +124,16 @@ def replace(answer: Answer, reason: str, desk: Desk, *, now_ms: int) -> Answer |
 
 
 def _success_body(request: Request, outcome: Completed, desk: Desk) -> Body | Failed:
-    response = InferResponse(
-        desk.served.model_name,
-        desk.served.model_version,
-        _select(outcome.outputs, request.outputs),
-        request.id,
-    )
     try:
-        body = encode_response(response, binary=request.terms.head_length is not None)
+        body = outcome.rows.body(
+            outcome.start,
+            outcome.stop,
+            model_name=desk.served.model_name,
+            model_version=desk.served.model_version,
+            names=request.outputs,
+            id=request.id,
+            binary=request.binary,
+        )
     except ValueError as error:
         return Failed(Status.MODEL_ERROR, f"the model's answer cannot be written: {error}")
     if len(body.value) > desk.reply_bytes_max:
@@ -143,17 +145,9 @@ def _success_body(request: Request, outcome: Completed, desk: Desk) -> Body | Fa
     return body
 
 
-def _select(outputs: tuple[Tensor, ...], names: tuple[str, ...]) -> tuple[Tensor, ...]:
-    if not names:
-        return outputs
-    by_name: Mapping[str, Tensor] = {tensor.name: tensor for tensor in outputs}
-    return tuple(by_name[name] for name in names)
-
-
 def _reply(
     located: Located, status: Status, body: Body, desk: Desk, timing: ServerTiming
 ) -> OutgoingRecord:
-    fields = located.fields
     return reply_record(
         located.address,
         key=located.record.key,
@@ -161,7 +155,7 @@ def _reply(
         served=desk.served,
         timing=timing,
         body=body,
-        trace=(fields.get("traceparent"), fields.get("tracestate")),
+        trace=located.trace,
     )
 
 

@@ -42,6 +42,11 @@ class Guard:
         return self._model.signature
 
     @property
+    def finite_only(self) -> bool:
+        """The model's."""
+        return self._model.finite_only
+
+    @property
     def running(self) -> bool:
         """Whether a run goes on now."""
         with self._lock:

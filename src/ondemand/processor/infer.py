@@ -8,11 +8,14 @@ from typing import Protocol
 
 import numpy as np
 
-from ondemand.contract.tensor import Tensor
+from ondemand.contract.rows import Rows
+from ondemand.contract.tensor import Datatype, Tensor, all_finite
 from ondemand.errors import ModelError, ModelStoppedError, Status
-from ondemand.processor.outcome import Completed, Failed, Outcome
+from ondemand.processor.outcome import Completed, Failed, Outcome, Rejected
 from ondemand.processor.request import Request
 from ondemand.runtime.base import Array, Arrays, Signature
+
+_INEXACT = (Datatype.FP16, Datatype.FP32, Datatype.FP64)
 
 
 class Runnable(Protocol):
@@ -22,6 +25,10 @@ class Runnable(Protocol):
     def signature(self) -> Signature:
         """What it takes and gives."""
 
+    @property
+    def finite_only(self) -> bool:
+        """Whether NaN and infinities are refused before it runs."""
+
     def run(self, inputs: Arrays) -> Mapping[str, Array]:
         """Every output of the signature."""
 
@@ -29,13 +36,17 @@ class Runnable(Protocol):
 def infer(model: Runnable, batch: Sequence[Request]) -> list[Outcome]:
     """One outcome for each request, in the batch's order.
 
-    Where a run fails, the batch is bisected until the request that fails stands alone: at most
-    ``2 * len(batch)`` runs.
+    Numbers that the model does not take are looked for in all rows at once; only where there are
+    some is it asked whose they are. Where a run fails, the batch is bisected until the request that
+    fails stands alone: at most ``2 * len(batch)`` runs.
     """
     if not model.signature.batched and len(batch) > 1:
         return [outcome for request in batch for outcome in infer(model, (request,))]
+    inputs = _concatenate(batch)
+    if model.finite_only and (strange := _not_finite(inputs, model.signature)):
+        return _without_strange(model, batch, strange)
     try:
-        outputs = model.run(_concatenate(batch))
+        outputs = model.run(inputs)
         return _split(outputs, batch, model.signature)
     except ModelStoppedError as error:
         failure = Failed(Status.MODEL_TIMEOUT, str(error))
@@ -47,6 +58,28 @@ def infer(model: Runnable, batch: Sequence[Request]) -> list[Outcome]:
         return [failure]
     middle = len(batch) // 2
     return infer(model, batch[:middle]) + infer(model, batch[middle:])
+
+
+def _not_finite(inputs: Arrays, signature: Signature) -> str | None:
+    """The first input that holds NaN or infinity, where one does."""
+    for spec in signature.inputs:
+        if spec.datatype in _INEXACT and not all_finite(inputs[spec.name]):
+            return spec.name
+    return None
+
+
+def _without_strange(model: Runnable, batch: Sequence[Request], strange: str) -> list[Outcome]:
+    """As ``infer``, where a number in the input *strange* of some request is not finite."""
+    if len(batch) == 1:
+        message = f"{strange} holds NaN or infinity, which this model refuses"
+        return [Rejected(Status.INVALID_INPUT, message)]
+    found = [_not_finite(request.inputs, model.signature) for request in batch]
+    sound = [request for request, name in zip(batch, found, strict=True) if name is None]
+    of_sound = iter(infer(model, sound) if sound else ())
+    return [
+        next(of_sound) if name is None else _without_strange(model, (request,), name)[0]
+        for request, name in zip(batch, found, strict=True)
+    ]
 
 
 def _concatenate(batch: Sequence[Request]) -> Mapping[str, Array]:
@@ -63,26 +96,22 @@ def _concatenate(batch: Sequence[Request]) -> Mapping[str, Array]:
 def _split(
     outputs: Mapping[str, Array], batch: Sequence[Request], signature: Signature
 ) -> list[Outcome]:
-    """Each request's rows of every output, as views."""
+    """Each request's own rows of every output."""
+    tensors = [Tensor(spec.name, spec.datatype, outputs[spec.name]) for spec in signature.outputs]
+    given = Rows(tensors, batched=signature.batched)
     if not signature.batched:
-        tensors = tuple(Tensor(s.name, s.datatype, outputs[s.name]) for s in signature.outputs)
-        return [Completed(tensors)]
-    rows_total = sum(request.rows for request in batch)
-    for spec in signature.outputs:
-        rows = len(outputs[spec.name])
+        return [Completed(given, 0, 1)]
+    rows_total = sum([request.rows for request in batch])
+    for tensor in tensors:
+        rows = len(tensor.data)
         if rows != rows_total:
-            raise ModelError(f"output {spec.name!r} has {rows} rows for {rows_total} rows of input")
+            raise ModelError(
+                f"output {tensor.name!r} has {rows} rows for {rows_total} rows of input"
+            )
     outcomes: list[Outcome] = []
     start = 0
     for request in batch:
-        end = start + request.rows
-        outcomes.append(
-            Completed(
-                tuple(
-                    Tensor(spec.name, spec.datatype, outputs[spec.name][start:end])
-                    for spec in signature.outputs
-                )
-            )
-        )
-        start = end
+        stop = start + request.rows
+        outcomes.append(Completed(given, start, stop))
+        start = stop
     return outcomes

@@ -48,6 +48,10 @@ class Track(Generic[T]):
         """*offset* is finished. What was held by it, and by those that it held up, in order."""
         if not self._taken or offset < self._taken[0] or offset in self._finished:
             raise ValueError(f"offset {offset} is not unfinished")
+        if offset == self._taken[0] and not self._finished:  # nearly always
+            self._taken.popleft()
+            self.position = offset + 1
+            return [] if held is None else [held]
         self._finished[offset] = held
         passed: list[T] = []
         while self._taken and self._taken[0] in self._finished:

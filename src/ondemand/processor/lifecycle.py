@@ -216,7 +216,6 @@ def _make_policy(
     return Policy(
         signature=model.signature,
         model_version=model.version,
-        finite_only=model.finite_only,
         dialects=tuple(Dialect(name) for name in settings.dialects),
         reply_topics=ReplyTopicRule(
             settings.reply_topics, frozenset({names.request_topic, names.dead_letter_topic})

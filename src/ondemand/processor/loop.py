@@ -12,6 +12,7 @@ from ondemand.processor.cost import CostModel
 from ondemand.processor.decode import Policy, check_route, decode, locate
 from ondemand.processor.delivery import Delivery
 from ondemand.processor.encode import Answer, Desk, bury, refuse
+from ondemand.processor.forms import Forms
 from ondemand.processor.guard import Guard
 from ondemand.processor.micro_batch import BatchLimits, MicroBatcher
 from ondemand.processor.outbox import Outbox
@@ -29,6 +30,9 @@ FULL_SECONDS = 0.1  # how long a full queue is waited for before partitions are 
 HELD_RECORDS_MAX = 20_000  # taken, and passed by no position: beyond, fetching stops for a while
 REPORT_SECONDS = 0.5
 WARN_SHARE = 0.25  # of the time after which a partition that stands still ends the process
+
+Route = tuple[str, int | None]
+"""A reply topic and partition."""
 
 OFFER_RECORDS = 64  # decoded at once before the model thread may see them
 
@@ -67,6 +71,7 @@ class Processor:
         self._transport = transport
         self._topic = topic
         self._policy = policy
+        self._forms = Forms(policy)
         self._claims = claims
         self._desk = desk
         self._delivery = delivery
@@ -185,8 +190,12 @@ class Processor:
         now, now_ms = self._clock(), self._now_ms()
         requests: list[Request] = []
         answers: list[Answer] = []
+        routes: set[Route] = set()  # that were looked up for these records already
         for record in self._delivery.take(records):
-            decoded = self._decode(record, now, now_ms)
+            decoded: Request | Claimed | Answer | None
+            decoded = self._forms.read(record, now=now, now_ms=now_ms)
+            if decoded is None or not self._is_there(decoded.located.address, routes):
+                decoded = self._decode(record, now, now_ms)
             if isinstance(decoded, Answer):
                 answers.append(decoded)
             elif isinstance(decoded, Claimed):
@@ -223,11 +232,20 @@ class Processor:
             gone = check_route(located.address, self._partition_count(located.address))
             if gone is None:
                 decoded = decode(located, self._policy, now_ms=now_ms)
+                if isinstance(decoded, Request):
+                    self._forms.keep(decoded)
                 if isinstance(decoded, Request | Claimed):
                     return decoded
                 return refuse(located, decoded, self._desk, now_ms=now_ms)
             return bury(record, gone, self._desk, now_ms=now_ms, located=located)
         return bury(record, located, self._desk, now_ms=now_ms)
+
+    def _is_there(self, address: ReplyAddress, routes: set[Route]) -> bool:
+        """Whether replies can go there; *routes* are known to be there, and grow."""
+        route = address[1:3]
+        if route not in routes and check_route(address, self._partition_count(address)) is None:
+            routes.add(route)
+        return route in routes
 
     def _partition_count(self, address: ReplyAddress) -> int | None:
         """Asks until the broker answers: whether a request is answerable must not be guessed."""

@@ -2,15 +2,24 @@
 
 from dataclasses import dataclass
 
+from ondemand.contract.rows import Rows
 from ondemand.contract.tensor import Tensor
 from ondemand.errors import Status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Completed:
-    """The model ran; these are its outputs, in the order of the signature."""
+    """The model ran; from *start* to *stop*, these rows of its outputs are the request's. Made once
+    for each request, so not frozen; nothing changes it."""
 
-    outputs: tuple[Tensor, ...]
+    rows: Rows
+    start: int
+    stop: int
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """Views of the request's own outputs, in the order of the signature."""
+        return self.rows.of(self.start, self.stop, ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What the processor tells operators: each thing once, as a log line, a metric, or both."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ondemand.contract.headers import printable
@@ -23,10 +24,13 @@ class Reporter:
 
     def answered(self, answers: Sequence[Answer]) -> None:
         """Count all answers, and write a line for each that is not ``ok``."""
-        self.metrics.answered(answer.status for answer in answers)
-        for answer in answers:
-            if answer.status != Status.OK:
-                self._not_ok(answer)
+        others = [answer for answer in answers if not isinstance(answer.outcome, Completed)]
+        counts = Counter([answer.status for answer in others])
+        if len(others) < len(answers):
+            counts[Status.OK] = len(answers) - len(others)
+        self.metrics.answered(counts)
+        for answer in others:
+            self._not_ok(answer)
 
     def lag(self, records: Mapping[Partition, int]) -> None:
         """What waits on the broker."""

@@ -4,9 +4,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from ondemand.contract.claim import Claim
-from ondemand.contract.headers import HeaderFields, ReplyAddress, Terms
+from ondemand.contract.headers import ReplyAddress, Terms
+from ondemand.contract.json_numbers import ListLayout
+from ondemand.contract.layout import Layout
 from ondemand.contract.record import Record
 from ondemand.runtime.base import Arrays
+
+Trace = tuple[bytes | None, bytes | None]
+"""``traceparent`` and ``tracestate``, as they came."""
 
 # These two are made once for each request: not frozen, because a frozen dataclass takes twice as
 # long to make. Nothing changes them after decode.
@@ -17,8 +22,8 @@ class Located:
     """A record that can be answered, whatever else is wrong with it."""
 
     record: Record
-    fields: HeaderFields
     address: ReplyAddress
+    trace: Trace
     taken_at: float  # seconds on the worker's monotonic clock
 
 
@@ -37,11 +42,11 @@ class Request:
     """A decoded request that fits the model's signature.
 
     *rows* is 1 for models without a batch axis. Requests of the same *kind* (datatypes and trailing
-    shapes) can be concatenated. *deadline_ms* is in milliseconds since the epoch.
+    shapes) can be concatenated. *deadline_ms* is in milliseconds since the epoch. *binary*: the
+    form of the body, and so of the reply's. *layout*: how the next one like it is read quickly.
     """
 
     located: Located
-    terms: Terms
     inputs: Arrays
     outputs: tuple[str, ...]
     id: str | None
@@ -49,3 +54,5 @@ class Request:
     size_bytes: int
     kind: Hashable
     deadline_ms: int | None
+    binary: bool
+    layout: Layout | ListLayout | None = None

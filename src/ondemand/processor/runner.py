@@ -188,8 +188,7 @@ class Runner:
     def _answer(self, batch: Sequence[Request], tracks: Tracks) -> None:
         """Run the model on what is still awaited, and send all answers."""
         now_ms = self._now_ms()
-        late = [r for r in batch if r.deadline_ms is not None and r.deadline_ms <= now_ms]
-        if late:
+        if late := [r for r in batch if r.deadline_ms is not None and r.deadline_ms <= now_ms]:
             batch = [request for request in batch if request not in late]
         answers = [too_late(request, self._desk, now_ms=now_ms) for request in late]
         if batch:
@@ -202,24 +201,19 @@ class Runner:
         self, batch: Sequence[Request], outcomes: Sequence[Outcome], started: float
     ) -> list[Answer]:
         model_seconds = self._clock() - started
-        rows = sum(request.rows for request in batch)
+        rows = sum([request.rows for request in batch])
         queue_seconds = started - batch[0].located.taken_at
         self._reporter.batch(rows=rows, model_seconds=model_seconds, queue_seconds=queue_seconds)
         now_ms = self._now_ms()
-        return [
-            encode(
-                request,
-                outcome,
-                self._desk,
-                timing=ServerTiming(
-                    queue_ms=(started - request.located.taken_at) * 1000,
-                    model_ms=model_seconds * 1000,
-                    batch_rows=rows,
-                ),
-                now_ms=now_ms,
-            )
-            for request, outcome in zip(batch, outcomes, strict=True)
-        ]
+        timings: dict[float, ServerTiming] = {}  # requests of one fetch were taken together
+        answers = []
+        for request, outcome in zip(batch, outcomes, strict=True):
+            taken_at = request.located.taken_at
+            if (timing := timings.get(taken_at)) is None:
+                queue_ms = (started - taken_at) * 1000
+                timing = timings[taken_at] = ServerTiming(queue_ms, model_seconds * 1000, rows)
+            answers.append(encode(request, outcome, self._desk, timing=timing, now_ms=now_ms))
+        return answers
 
 
 def too_late(request: Request, desk: Desk, *, now_ms: int) -> Answer:

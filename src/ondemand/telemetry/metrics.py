@@ -1,6 +1,6 @@
 """The catalogue's metrics as Prometheus sees them; one registry for each process."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -60,11 +60,8 @@ class WorkerMetrics(_Metrics):
         """What runs here."""
         self._info.labels(model=model, version=version, guarantee=guarantee).set(1)
 
-    def answered(self, statuses: Iterable[str]) -> None:
-        """Answers were handed to the producer: one status for each request."""
-        counts: dict[str, int] = {}
-        for status in statuses:
-            counts[status] = counts.get(status, 0) + 1
+    def answered(self, counts: Mapping[str, int]) -> None:
+        """Answers were handed to the producer: how many of each status."""
         for status, count in counts.items():
             self._requests.labels(status=status).inc(count)
 

@@ -139,30 +139,6 @@ def test_nobody_can_write_what_stands_for_a_list(text):
         decode_request(body_of(lying), None)
 
 
-@given(st.lists(lists, min_size=1, max_size=3), st.lists(lists, min_size=1, max_size=3))
-def test_a_body_that_is_like_one_before_is_read_anew(before, after):
-    """Same names and shapes, other numbers, more or fewer of them."""
-    for tensors in (before, after, before):
-        entries = [
-            entry(json.dumps(values), count=len(before[i % len(before)]), name=f"x{i}")
-            for i, values in enumerate(tensors)
-        ]
-        agree(body_of(*entries))
-
-
-def test_lists_in_other_places_are_not_taken_for_inputs():
-    """Where lists and inputs are not one for one, nothing is remembered of the body."""
-    twice = entry('[1],"data":[2]', count=1)
-    escaped = '{"name":"y","datatype":"FP32","shape":[1],"d\\u0061ta":[3]}'
-    for body in (
-        body_of(twice, escaped),
-        body_of(twice),
-        body_of(twice, entry("[3]", count=1, name="y")),
-    ):
-        agree(body)
-        agree(body)
-
-
 def test_without_simdjson_everything_is_read(monkeypatch):
     """There is not a wheel for every Python."""
     body = body_of(entry("[1,2]", count=2))

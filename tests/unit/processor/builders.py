@@ -41,7 +41,7 @@ def located(
     """A record with a usable reply address."""
     of = of or record()
     address = ReplyAddress(b"c%d" % of.offset, topic, 3, Dialect.NATIVE)
-    return Located(of, dict(of.headers), address, taken_at)
+    return Located(of, address, (None, None), taken_at)
 
 
 def request(
@@ -60,7 +60,6 @@ def request(
     """A decoded request for ``SIGNATURE`` whose input is filled with one value."""
     return Request(
         located=located(record(offset, partition=partition, key=key), taken_at=taken_at),
-        terms=TERMS,
         inputs={"x": np.full((rows, 2), fill, dtype=np.float32)},
         outputs=outputs,
         id=None,
@@ -68,6 +67,7 @@ def request(
         size_bytes=size_bytes,
         kind=kind,
         deadline_ms=deadline_ms,
+        binary=False,
     )
 
 

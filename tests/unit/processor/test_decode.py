@@ -20,7 +20,7 @@ from ondemand.processor.outcome import Rejected, Unanswerable
 from ondemand.processor.request import Claimed, Located, Request
 from ondemand.runtime.base import Signature, TensorSpec
 
-POLICY = Policy(signature=SIGNATURE, model_version="1", finite_only=True)
+POLICY = Policy(signature=SIGNATURE, model_version="1")
 ADDRESS = ReplyAddress(b"c", "s.replies", 0, Dialect.NATIVE)
 ROUTING = (("correlation-id", b"c"), ("reply-topic", b"s.replies"), ("reply-partition", b"0"))
 NOW_MS = 1_000_000
@@ -78,37 +78,6 @@ def test_a_fitting_request_keeps_all_that_it_says(binary):
 def test_what_does_not_fit_the_model_is_the_callers_to_mend(tensors, message):
     """Name, count, shape, datatype and rows are checked before the model sees anything."""
     assert arrive(*tensors) == Rejected(Status.INVALID_INPUT, message)
-
-
-def test_values_that_the_manifest_forbids():
-    """NaN is refused where the model promises nothing for it, and taken where it does."""
-    bad = tensor([[np.nan, 1.0]])
-
-    assert arrive(bad, binary=True) == Rejected(
-        Status.INVALID_INPUT, "x holds NaN or infinity, which this model refuses"
-    )
-    assert isinstance(arrive(bad, binary=True, policy=replace(POLICY, finite_only=False)), Request)
-
-
-@pytest.mark.parametrize(
-    ("datatype", "dtype", "largest"),
-    [
-        (Datatype.FP16, np.float16, 6e4),
-        (Datatype.FP32, np.float32, 3e38),
-        (Datatype.FP64, np.float64, 1e308),
-    ],
-)
-def test_no_number_is_too_large_to_be_finite(datatype, dtype, largest):
-    """Squares of large numbers overflow, the numbers do not: they are taken; infinities are not."""
-    takes = (TensorSpec("x", datatype, (None, 2)),)
-    policy = replace(POLICY, signature=Signature(inputs=takes, outputs=(), batched=True))
-
-    for good in ([largest, -largest], [0.0, 1.0]):
-        sent = tensor([good], datatype=datatype, dtype=dtype)
-        assert isinstance(arrive(sent, binary=True, policy=policy), Request)
-    for bad in ([np.inf, 1.0], [-np.inf, largest], [np.nan, largest], [np.inf, -np.inf]):
-        sent = tensor([bad], datatype=datatype, dtype=dtype)
-        assert isinstance(arrive(sent, binary=True, policy=policy), Rejected)
 
 
 def test_sizes_are_checked_before_anything_is_parsed():

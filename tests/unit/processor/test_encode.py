@@ -5,6 +5,7 @@ import orjson
 from unit.processor.builders import located, record, request
 
 from ondemand.contract.reply import Served, ServerTiming
+from ondemand.contract.rows import Rows
 from ondemand.contract.tensor import Datatype, Tensor
 from ondemand.errors import Status
 from ondemand.processor.encode import Desk, bury, encode, refuse, replace
@@ -16,7 +17,8 @@ TIMING = ServerTiming(1.25, 0.5, 32)
 
 def completed(data=((1.0, 2.0),)):
     """An outcome with one output."""
-    return Completed((Tensor("y", Datatype.FP32, np.asarray(data, dtype=np.float32)),))
+    tensor = Tensor("y", Datatype.FP32, np.asarray(data, dtype=np.float32))
+    return Completed(Rows((tensor,), batched=True), 0, len(data))
 
 
 def answer_to(outcome, **fields):

@@ -9,7 +9,7 @@ from unit.processor.builders import SIGNATURE, DoublingModel, request
 from ondemand.contract.tensor import Datatype
 from ondemand.errors import Status
 from ondemand.processor.infer import infer
-from ondemand.processor.outcome import Completed, Failed
+from ondemand.processor.outcome import Completed, Failed, Rejected
 from ondemand.runtime.base import Signature, TensorSpec
 
 
@@ -39,6 +39,46 @@ def test_only_the_poisonous_requests_fail(shapes):
             assert outcome == Failed(Status.MODEL_ERROR, "the model cannot take 99.0")
         else:
             np.testing.assert_array_equal(outcome.outputs[0].data, sent.inputs["x"] * 2)
+
+
+def test_numbers_that_the_manifest_forbids_are_refused_alone():
+    """NaN is refused where the model promises nothing for it, and taken where it does; whoever is
+    in the same batch does not notice."""
+    batch = [request(i, fill=fill) for i, fill in enumerate([1.0, np.nan, 2.0, -np.inf])]
+    refusal = Rejected(Status.INVALID_INPUT, "x holds NaN or infinity, which this model refuses")
+
+    first, second, third, fourth = infer(DoublingModel(), batch)
+
+    assert (second, fourth) == (refusal, refusal)
+    assert [o.outputs[0].data.tolist() for o in (first, third)] == [[[2.0] * 2], [[4.0] * 2]]
+    assert infer(DoublingModel(), batch[1:2]) == [refusal]
+    taken = infer(DoublingModel(finite_only=False), batch)
+    assert all(isinstance(outcome, Completed) for outcome in taken)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "dtype", "largest"),
+    [
+        (Datatype.FP16, np.float16, 6e4),
+        (Datatype.FP32, np.float32, 3e38),
+        (Datatype.FP64, np.float64, 1e308),
+    ],
+)
+def test_no_number_is_too_large_to_be_finite(datatype, dtype, largest):
+    """Squares of large numbers overflow, the numbers do not: they are taken; infinities are not."""
+    signature = Signature((TensorSpec("x", datatype, (None, 2)),), (), batched=True)
+    model = DoublingModel(signature=signature)
+    model.run = lambda inputs: {}
+
+    def outcome_of(numbers):
+        sent = request()
+        sent.inputs = {"x": np.array([numbers], dtype=dtype)}
+        return type(infer(model, [sent, request()])[0])
+
+    for good in ([largest, -largest], [0.0, 1.0]):
+        assert outcome_of(good) is Completed
+    for bad in ([np.inf, 1.0], [-np.inf, largest], [np.nan, largest], [np.inf, -np.inf]):
+        assert outcome_of(bad) is Rejected
 
 
 def test_an_unforeseen_exception_fails_only_its_request():

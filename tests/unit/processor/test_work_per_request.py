@@ -19,8 +19,9 @@ from ondemand.contract.record import Record
 from ondemand.contract.reply import Served, ServerTiming
 from ondemand.contract.request import request_record
 from ondemand.contract.tensor import Datatype, Tensor
-from ondemand.processor.decode import Policy, check_route, decode, locate
+from ondemand.processor.decode import Policy, decode, locate
 from ondemand.processor.encode import Desk, encode
+from ondemand.processor.forms import Forms
 from ondemand.processor.infer import _concatenate, infer
 from ondemand.processor.outcome import Completed
 from ondemand.processor.request import Located, Request
@@ -33,7 +34,7 @@ SIGNATURE = Signature(
     outputs=(TensorSpec("y", Datatype.FP32, (None, 10)),),
     batched=True,
 )
-POLICY = Policy(SIGNATURE, "1", finite_only=True)
+POLICY = Policy(SIGNATURE, "1")
 DESK = Desk(Served("m", "1"), "m.dead-letters")
 TERMS = Terms(None, 2_000_000_000_000, None, None, None)
 
@@ -42,6 +43,7 @@ class Model:
     """Ten sums for each row."""
 
     signature = SIGNATURE
+    finite_only = True
 
     def run(self, inputs):
         return {"y": np.repeat(inputs["x"].sum(axis=1, keepdims=True), 10, axis=1)}
@@ -60,19 +62,22 @@ def records(*, binary: bool) -> list[Record]:
     return made
 
 
-def decoded(record: Record) -> Request:
-    """Through the three steps of ``decode``."""
+def decoded(record: Record, forms: Forms) -> Request:
+    """As the loop does it."""
+    request = forms.read(record, now=0.0, now_ms=0)
+    if request is not None:
+        return request
     located = locate(record, POLICY, now=0.0)
     assert isinstance(located, Located)
-    assert check_route(located.address, 1) is None
-    request = decode(located, POLICY, now_ms=0)
-    assert isinstance(request, Request)
-    return request
+    found = decode(located, POLICY, now_ms=0)
+    assert isinstance(found, Request)
+    forms.keep(found)
+    return found
 
 
-def answer(all_records: list[Record]) -> int:
+def answer(all_records: list[Record], forms: Forms) -> int:
     """From records to replies, as the loop does it; how many."""
-    requests = [decoded(record) for record in all_records]
+    requests = [decoded(record, forms) for record in all_records]
     outcomes = infer(Model(), requests)
     timing = ServerTiming(1.0, 1.0, REQUESTS)
     return sum(
@@ -100,10 +105,10 @@ def calls_of(work: Callable[[], object]) -> Counter[str]:
 @pytest.mark.parametrize(("binary", "calls_max"), [(True, 117), (False, 155)])
 def test_a_request_takes_no_more_calls_than_it_did(*, binary: bool, calls_max: int) -> None:
     """Calls of functions, Python's and libraries', from record to reply, per request."""
-    all_records = records(binary=binary)
-    assert answer(all_records) == REQUESTS  # heads and headers are known from here on
+    all_records, forms = records(binary=binary), Forms(POLICY)
+    assert answer(all_records, forms) == REQUESTS  # heads and headers are known from here on
 
-    counted = calls_of(lambda: answer(all_records))
+    counted = calls_of(lambda: answer(all_records, forms))
 
     per_request = (counted["call"] + counted["c_call"]) / REQUESTS
     assert per_request <= calls_max, counted
@@ -111,7 +116,8 @@ def test_a_request_takes_no_more_calls_than_it_did(*, binary: bool, calls_max: i
 
 def test_a_binary_tensor_is_copied_once() -> None:
     """What is decoded are views of the record; the one copy is the batch."""
-    requests = [decoded(record) for record in records(binary=True)]
+    forms = Forms(POLICY)
+    requests = [decoded(record, forms) for record in records(binary=True)]
 
     for request in requests:
         value = np.frombuffer(request.located.record.value or b"", dtype=np.uint8)
@@ -122,7 +128,8 @@ def test_a_binary_tensor_is_copied_once() -> None:
 
 def test_an_output_is_a_view_until_it_is_encoded() -> None:
     """Splitting a batch copies nothing."""
-    requests = [decoded(record) for record in records(binary=True)]
+    forms = Forms(POLICY)
+    requests = [decoded(record, forms) for record in records(binary=True)]
     outputs: list[Tensor] = []
     for outcome in infer(Model(), requests):
         assert isinstance(outcome, Completed)
