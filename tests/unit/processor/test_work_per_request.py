@@ -102,7 +102,7 @@ def calls_of(work: Callable[[], object]) -> Counter[str]:
     return counted
 
 
-@pytest.mark.parametrize(("binary", "calls_max"), [(True, 117), (False, 155)])
+@pytest.mark.parametrize(("binary", "calls_max"), [(True, 53), (False, 80)])
 def test_a_request_takes_no_more_calls_than_it_did(*, binary: bool, calls_max: int) -> None:
     """Calls of functions, Python's and libraries', from record to reply, per request."""
     all_records, forms = records(binary=binary), Forms(POLICY)
