@@ -111,6 +111,7 @@ class MicroBatcher:
         held_back: set[tuple[int, bytes]] = set()
         rows = size_bytes = 0
         tightest_ms = _NEVER_MS
+        per_call_ms, per_row_ms = [seconds * 1000 for seconds in self._cost.coefficients()]
         while self._waiting and rows < self._limits.rows_max:
             request = self._waiting[0]
             if request.kind != kind or (held_back and _order_of(request) in held_back):
@@ -120,8 +121,9 @@ class MicroBatcher:
                 continue
             rows += request.rows
             size_bytes += request.size_bytes
-            tightest_ms = min(tightest_ms, request.deadline_ms or _NEVER_MS)
-            too_long = now_ms + self._cost.seconds(rows) * 1000 >= tightest_ms
+            if request.deadline_ms is not None and request.deadline_ms < tightest_ms:
+                tightest_ms = request.deadline_ms
+            too_long = now_ms + per_call_ms + per_row_ms * rows >= tightest_ms
             too_big = rows > self._limits.rows_max or size_bytes > self._limits.bytes_max
             if batch and (too_big or too_long):
                 break
@@ -186,8 +188,8 @@ class MicroBatcher:
         return taken
 
     def _forget(self, requests: Sequence[Request]) -> None:
-        self.rows -= sum(request.rows for request in requests)
-        self.size_bytes -= sum(request.size_bytes for request in requests)
+        self.rows -= sum([request.rows for request in requests])
+        self.size_bytes -= sum([request.size_bytes for request in requests])
 
     def _is_batch_full(self) -> bool:
         return self.rows >= self._limits.rows_max or self.size_bytes >= self._limits.bytes_max

@@ -28,6 +28,12 @@ TICK_SECONDS = 0.05
 INLINE_SECONDS = 0.001
 """A batch that is done sooner is run by the intake thread. See docs/decisions/0011."""
 
+TRY_SECONDS = 0.02
+"""What seems to cost no more is tried in the intake thread now and then: in the model thread a run
+also waits for the interpreter's lock, and seems to cost more than it does."""
+
+TRY_EVERY_SECONDS = 1.0
+
 
 class Runner:
     """Batches requests and runs the model on them.
@@ -51,6 +57,8 @@ class Runner:
     ) -> None:
         self._model = model
         self._cost = cost
+        self._inline_cost = CostModel()  # of runs in the intake thread alone
+        self._try_at = 0.0
         self._desk = desk
         self._outbox = outbox
         self._reporter = reporter
@@ -121,14 +129,22 @@ class Runner:
                 return False
             tracks = self._outbox.open()
         try:
-            self._answer(batch, tracks)
+            model_seconds = self._answer(batch, tracks)
         finally:
             self._busy = False
+        rows = sum([request.rows for request in batch])
+        self._inline_cost.learn(rows=rows, seconds=model_seconds)
+        self._try_at = self._clock() + TRY_EVERY_SECONDS
         return True
 
     def _is_cheap(self) -> bool:
         rows = min(self.batcher.rows, self.batcher.rows_max)
-        return self._cost.known and self._cost.seconds(rows) <= INLINE_SECONDS
+        if self._inline_cost.known and self._inline_cost.seconds(rows) <= INLINE_SECONDS:
+            return True
+        if not self._cost.known or self._cost.seconds(rows) > TRY_SECONDS:
+            return False
+        is_new = not self._inline_cost.known and self._cost.seconds(rows) <= INLINE_SECONDS
+        return is_new or self._clock() >= self._try_at
 
     # --- the model thread --------------------------------------------------------------------
 
@@ -185,22 +201,28 @@ class Runner:
         self._busy = bool(batch)
         return batch
 
-    def _answer(self, batch: Sequence[Request], tracks: Tracks) -> None:
-        """Run the model on what is still awaited, and send all answers."""
+    def _answer(self, batch: Sequence[Request], tracks: Tracks) -> float:
+        """Run the model on what is still awaited, and send all answers. Seconds of the run."""
         now_ms = self._now_ms()
         if late := [r for r in batch if r.deadline_ms is not None and r.deadline_ms <= now_ms]:
             batch = [request for request in batch if request not in late]
         answers = [too_late(request, self._desk, now_ms=now_ms) for request in late]
+        model_seconds = 0.0
         if batch:
             started = self._clock()
             outcomes = infer(self._model, batch)
-            answers += self._encode(batch, outcomes, started)
+            model_seconds = self._clock() - started
+            answers += self._encode(batch, outcomes, started, model_seconds)
         self._outbox.send(answers, tracks)
+        return model_seconds
 
     def _encode(
-        self, batch: Sequence[Request], outcomes: Sequence[Outcome], started: float
+        self,
+        batch: Sequence[Request],
+        outcomes: Sequence[Outcome],
+        started: float,
+        model_seconds: float,
     ) -> list[Answer]:
-        model_seconds = self._clock() - started
         rows = sum([request.rows for request in batch])
         queue_seconds = started - batch[0].located.taken_at
         self._reporter.batch(rows=rows, model_seconds=model_seconds, queue_seconds=queue_seconds)

@@ -16,7 +16,7 @@ from ondemand.processor.guard import Guard
 from ondemand.processor.micro_batch import BatchLimits, MicroBatcher
 from ondemand.processor.outbox import Outbox
 from ondemand.processor.report import Reporter
-from ondemand.processor.runner import INLINE_SECONDS, Runner
+from ondemand.processor.runner import INLINE_SECONDS, TRY_EVERY_SECONDS, TRY_SECONDS, Runner
 from ondemand.telemetry.logging import EventLog
 from ondemand.telemetry.metrics import WorkerMetrics
 
@@ -107,6 +107,35 @@ def test_an_expensive_batch_is_run_by_the_model_thread():
         runner.turn()
         assert delivery.arrived.acquire(timeout=BOUND_SECONDS)
         assert HERE not in delivery.threads
+
+
+def test_what_only_seems_expensive_is_tried_in_the_thread_that_offers_it():
+    """A run in the model thread waits for the interpreter's lock, too: by that alone a cheap model
+    would stay there for good."""
+    with running(DoublingModel(), run_seconds=TRY_SECONDS) as (runner, delivery):
+        for offset in range(3):
+            runner.offer([request(offset)])
+            runner.turn()
+        assert delivery.threads == [HERE] * 3
+
+
+def test_what_is_expensive_is_tried_now_and_then():
+    """It may have become cheap; until it has, the intake thread has better things to do."""
+    now = [100.0]
+
+    class Slow(DoublingModel):
+        def run(self, inputs):
+            now[0] += TRY_SECONDS
+            return super().run(inputs)
+
+    with running(Slow(), run_seconds=TRY_SECONDS / 2, clock=lambda: now[0]) as (runner, delivery):
+        for offset in range(4):
+            if offset == 2:
+                now[0] += TRY_EVERY_SECONDS
+            runner.offer([request(offset)])
+            runner.turn()
+            assert delivery.arrived.acquire(timeout=BOUND_SECONDS)
+        assert [thread is HERE for thread in delivery.threads] == [True, False, True, False]
 
 
 def test_what_costs_more_than_was_thought_moves_to_the_model_thread():
