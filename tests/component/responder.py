@@ -11,6 +11,7 @@ from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.contract.reply import Served, ServerTiming, reply_record
 from ondemand.contract.tensor import Datatype, Tensor
 from ondemand.errors import Status
+from ondemand.transport.base import OnSent
 from ondemand.transport.memory import MemoryBroker
 
 TOPICS = {"digits.requests": 1, "checkout.replies": 4, "audit.replies": 1}
@@ -53,8 +54,8 @@ class ScriptedTransport:
         self.topics = dict(TOPICS if topics is None else topics)
         self.sent: list[OutgoingRecord] = []
         self.listening: Partition | None = None
-        self.acknowledging = asyncio.Event()
-        self.acknowledging.set()
+        self.acknowledging = True
+        self._untold: list[OnSent] = []
         self.on_send: Callable[[OutgoingRecord], None] = lambda record: None
         self.send_error: Exception | None = None
         self.fetch_error: Exception | None = None
@@ -86,15 +87,24 @@ class ScriptedTransport:
             records.append(self._replies.get_nowait())
         return records
 
-    async def send(self, record: OutgoingRecord) -> None:
-        self.sent.append(record)
-        self.on_send(record)
-        await self.acknowledging.wait()
-        if self.send_error is not None:
-            raise self.send_error
+    def send(self, record: OutgoingRecord, on_sent: OnSent) -> None:
+        asyncio.get_running_loop().call_soon(self._take, record, on_sent)
+
+    def acknowledge(self) -> None:
+        """Tell of all that was sent, and from now on of each at once."""
+        self.acknowledging = True
+        while self._untold:
+            self._untold.pop(0)(self.send_error)
 
     async def stop(self) -> None:
         self.stopped += 1
+
+    def _take(self, record: OutgoingRecord, on_sent: OnSent) -> None:
+        self.sent.append(record)
+        self.on_send(record)
+        self._untold.append(on_sent)
+        if self.acknowledging:
+            self.acknowledge()
 
     def reply(self, outgoing: OutgoingRecord) -> None:
         """Let *outgoing* arrive on the partition that is listened to."""

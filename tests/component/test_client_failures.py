@@ -41,11 +41,11 @@ async def client(transport: ScriptedTransport) -> AsyncIterator[PredictionClient
 
 async def test_an_unacknowledged_send_is_an_unknown_outcome(transport: ScriptedTransport) -> None:
     """Where the broker may have the request, nobody is told that it was not sent."""
-    transport.acknowledging.clear()
+    transport.acknowledging = False
     async with client_of(transport, send_timeout_seconds=0.05) as client:
         with pytest.raises(OutcomeUnknownError, match="did not confirm"):
             await client.predict("digits", X)
-        transport.acknowledging.set()
+        transport.acknowledge()
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ async def test_a_cancelled_predict_does_not_tear_its_send_apart(
     transport: ScriptedTransport, client: PredictionClient
 ) -> None:
     """A send that has begun is finished; its place is free again only then."""
-    transport.acknowledging.clear()
+    transport.acknowledging = False
     asking = asyncio.create_task(client.predict("digits", X))
     await until(lambda: transport.sent)
     asking.cancel()
     await asyncio.wait({asking})
-    transport.acknowledging.set()
+    transport.acknowledge()
     transport.answer_all()
     assert (await client.predict("digits", X))["sum"].tolist() == [3.0]
 
@@ -149,7 +149,7 @@ async def test_closing_tells_everyone_who_waits(transport: ScriptedTransport) ->
 
 async def test_closing_is_bounded_while_the_broker_hangs(transport: ScriptedTransport) -> None:
     """Sends that never return and a transport that does not stop do not hold a closing client."""
-    transport.acknowledging.clear()
+    transport.acknowledging = False
     before = asyncio.all_tasks()
     client = client_of(transport)
     await client.start()

@@ -62,24 +62,24 @@ async def test_a_reply_may_overtake_the_acknowledgement(
     transport: ScriptedTransport, client: PredictionClient
 ) -> None:
     """Register before publish: a reply counts even if the send is never acknowledged."""
-    transport.acknowledging.clear()
+    transport.acknowledging = False
     transport.answer_all()
     prediction = await client.predict("digits", X)
     assert prediction["sum"].tolist() == [3.0]
     assert client.stats.pending == 0
-    transport.acknowledging.set()
+    transport.acknowledge()
 
 
 async def test_the_timeout_counts_from_the_acknowledgement(
     transport: ScriptedTransport, client: PredictionClient
 ) -> None:
     """A slow send takes nothing from the worker's time."""
-    transport.acknowledging.clear()
+    transport.acknowledging = False
     asking = asyncio.create_task(client.predict("digits", X, timeout=0.1))
     await until(lambda: transport.sent)
     await asyncio.sleep(0.15)  # longer than the timeout, before the acknowledgement
     assert not asking.done()
-    transport.acknowledging.set()
+    transport.acknowledge()
     transport.reply(answer(transport.sent[0]))
     assert (await asking)["sum"].tolist() == [3.0]
 

@@ -39,13 +39,14 @@ from secured import (
 )
 
 from ondemand import PredictionClient
-from ondemand.client.request import prepare
+from ondemand.client.request import request_form
 from ondemand.contract.headers import Dialect, ReplyAddress
 from ondemand.contract.topics import WORKERS
 from ondemand.errors import NotSentError, OndemandError, PredictionError
 from ondemand.runtime.scaffold import new_package
 from ondemand.settings import Security
 from ondemand.testing.models import ffnn
+from ondemand.transport.base import send_and_wait
 from ondemand.transport.kafka_client import KafkaClientTransport
 from ondemand.transport.kafka_worker import KafkaWorkerTransport
 
@@ -310,12 +311,11 @@ async def test_a_worker_cannot_be_made_to_write_into_a_foreign_topic(
     buried = end_of(secured, DEAD_LETTERS)
     before = end_of(secured, target) if target == BANK else 0
     address = ReplyAddress(b"forged-1", target, 0, Dialect.NATIVE)
-    request = prepare(MODEL, ROW, timeout_seconds=None, binary_default=True)
-    record = request.record(address, time.time())
+    request = request_form(MODEL, timeout_seconds=None, binary_default=True).prepare(ROW)
     transport = KafkaClientTransport(kafka=secured.kafka.address, security=secured.login("shop"))
     await transport.start()
     try:
-        await transport.send(record)
+        await send_and_wait(transport, request.record(address, time.time()))
     finally:
         await transport.stop()
     async with shop(secured) as client:

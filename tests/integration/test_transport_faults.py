@@ -24,7 +24,7 @@ from ondemand.testing.conformance_harness import (
     until,
     values,
 )
-from ondemand.transport.base import NotTakenError
+from ondemand.transport.base import NotTakenError, send_and_wait
 from ondemand.transport.kafka_client import KafkaClientTransport
 from ondemand.transport.kafka_worker import KafkaWorkerTransport
 
@@ -69,7 +69,7 @@ async def test_a_reply_topic_grows(
     try:
         assert worker.partition_count(replies) == 1
         assert await client.partition_count(replies) == 1
-        await client.send(outgoing(replies))
+        await send_and_wait(client, outgoing(replies))
         assert publish(worker, outgoing(replies)) == []
         kafka_admin.create_partitions([NewPartitions(replies, 3)])[replies].result(20)
         await client.listen(Partition(replies, 2))
@@ -78,7 +78,7 @@ async def test_a_reply_topic_grows(
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
         assert publish(worker, outgoing(replies, b"reply", partition=2)) == []
-        await client.send(outgoing(replies, b"request", partition=2))
+        await send_and_wait(client, outgoing(replies, b"request", partition=2))
         got = await fetched(client, 2)
         assert values(got, 2) == [b"reply", b"request"]
     finally:
@@ -119,9 +119,9 @@ async def test_a_header_name_that_is_not_text(
     await client.start()
     try:
         await client.listen(Partition(topic, 0))
-        await client.send(outgoing(topic, b"0"))
+        await send_and_wait(client, outgoing(topic, b"0"))
         await _write_raw(kafka, topic, [b"1", b"2", *[b"broken"] * 50, b"4"])
-        await client.send(outgoing(topic, b"6"))
+        await send_and_wait(client, outgoing(topic, b"6"))
         got = await fetched(client, 4)
         assert values(got) == [b"0", b"1", b"2", b"6"]
     finally:
@@ -143,7 +143,9 @@ async def test_a_topic_that_takes_less_than_a_batch(
     await client.start()
     try:
         await client.listen(Partition(topic, 0))
-        outcomes = await asyncio.gather(*map(client.send, records), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(send_and_wait(client, record) for record in records), return_exceptions=True
+        )
         assert [type(each) for each in outcomes] == [
             NotTakenError if number == 10 else type(None) for number in range(21)
         ]

@@ -27,7 +27,7 @@ from ondemand.testing.conformance_harness import (
     until,
     values,
 )
-from ondemand.transport.base import NotTakenError
+from ondemand.transport.base import NotTakenError, send_and_wait
 from ondemand.transport.kafka_client import KafkaClientTransport
 from ondemand.transport.kafka_worker import KafkaWorkerTransport
 
@@ -104,11 +104,11 @@ async def test_nothing_is_created(
         with pytest.raises(TransportError, match="missing-4"):
             await client.listen(Partition("missing-4", 0))
         with pytest.raises(NotTakenError, match="missing-5"):
-            await client.send(outgoing("missing-5"))
+            await send_and_wait(client, outgoing("missing-5"))
         worker.publish([outgoing("missing-6")], lambda _: None)
 
         await client.listen(Partition(doomed, 0))
-        await client.send(outgoing(doomed))
+        await send_and_wait(client, outgoing(doomed))
         assert publish(worker, outgoing(doomed)) == []
         admin.delete_topics([doomed], operation_timeout=10)[doomed].result(20)
         with pytest.raises(TransportError, match="not there any more"):
@@ -188,7 +188,7 @@ async def test_leaving_while_the_broker_is_down(
         assert [[failure.permanent for failure in failures] for failures in settled] == [[False]]
         started = time.monotonic()
         with pytest.raises(TransportError):
-            await client.send(outgoing(topic))
+            await send_and_wait(client, outgoing(topic))
         await client.stop()
         assert time.monotonic() - started < 15.0
     finally:
@@ -275,7 +275,7 @@ async def _send_some(
     for number in itertools.islice(numbers, count):
         body = str(number).encode()
         try:
-            await client.send(outgoing(topic, body))
+            await send_and_wait(client, outgoing(topic, body))
         except TransportError:
             continue
         acknowledged.append(body)

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 from ondemand.client.correlation import Arrival, Cause, NoReply
 from ondemand.client.request import PreparedRequest
@@ -52,7 +51,7 @@ class ClaimDesk:
         day = time.strftime("%Y-%m-%d", time.gmtime(self._clock()))
         unique = secrets.token_hex(UNIQUE_BYTES)
         body = bytes(request.body.value)
-        claim = claim_of(request.topic, body, day=day, unique=unique)
+        claim = claim_of(request.form.topic, body, day=day, unique=unique)
         store = self._store
         try:
             async with asyncio.timeout(self._timeout_seconds):
@@ -63,13 +62,13 @@ class ClaimDesk:
         except TimeoutError:
             raise NotSentError(
                 f"the claim store did not take the {len(body):,} bytes of the request to "
-                f"{request.model!r} within {self._timeout_seconds:g} s (claim_timeout_seconds)"
+                f"{request.form.model!r} within {self._timeout_seconds:g} s (claim_timeout_seconds)"
             ) from None
         except StoreError as error:
             raise NotSentError(
-                f"the claim store did not take the request to {request.model!r}: {error}"
+                f"the claim store did not take the request to {request.form.model!r}: {error}"
             ) from error
-        return replace(request, claim=claim)
+        return request._replace(claim=claim)
 
     def settle(self, claim: Claim | None, arrival: Arrival) -> None:
         """Delete the object of an exchange that is over, unless somebody may need it still."""

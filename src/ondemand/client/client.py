@@ -13,13 +13,11 @@ from ondemand.client.many import Window, outcomes
 from ondemand.client.prediction import ClientStats, Outcome, Prediction, Receipt
 from ondemand.client.request import (
     Inputs,
-    PreparedRequest,
+    RequestForm,
     RequestOptions,
     Sizes,
-    check_options,
-    check_timeout,
     correlation_bytes,
-    prepare,
+    request_form,
 )
 from ondemand.contract import topics
 from ondemand.settings import ClientSettings
@@ -132,15 +130,8 @@ class PredictionClient:
         model may have run), or the ``RefusedError`` of the reply's status.
         """
         connection = self._usable()
-        request = prepare(
-            model,
-            inputs,
-            timeout_seconds=self._settings.timeout_seconds if timeout is None else timeout,
-            binary_default=self._settings.binary,
-            sizes=self._sizes,
-            **options,
-        )
-        return await connection.ask(request)
+        seconds = self._settings.timeout_seconds if timeout is None else timeout
+        return await connection.ask(self._form(model, seconds, options).prepare(inputs))
 
     def predict_many(
         self,
@@ -177,22 +168,10 @@ class PredictionClient:
         """What ``predict_many`` is made of, for those who drive it themselves."""
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, not {in_flight}")
+        seconds = self._settings.timeout_seconds if timeout is None else timeout
         # What is wrong for all inputs fails here, once, not a million times.
-        topics.request_topic(model)
-        check_options(options)
-        seconds = check_timeout(self._settings.timeout_seconds if timeout is None else timeout)
-
-        def prepare_one(inputs: Inputs) -> PreparedRequest:
-            return prepare(
-                model,
-                inputs,
-                timeout_seconds=seconds,
-                binary_default=self._settings.binary,
-                sizes=self._sizes,
-                **options,
-            )
-
-        return Window(self._usable(), prepare_one, in_flight=in_flight, ordered=ordered)
+        form = self._form(model, seconds, options)
+        return Window(self._usable(), form, in_flight=in_flight, ordered=ordered)
 
     async def submit(
         self,
@@ -213,15 +192,19 @@ class PredictionClient:
         connection = self._usable()
         own_id = None if correlation_id is None else correlation_bytes(correlation_id)
         topics.check_name(reply_topic, "reply topic")
-        request = prepare(
+        request = self._form(model, timeout, options).prepare(inputs)
+        return await connection.submit(request, reply_topic=reply_topic, correlation_id=own_id)
+
+    def _form(
+        self, model: str, timeout_seconds: float | None, options: RequestOptions
+    ) -> RequestForm:
+        return request_form(
             model,
-            inputs,
-            timeout_seconds=timeout,
+            timeout_seconds=timeout_seconds,
             binary_default=self._settings.binary,
             sizes=self._sizes,
             **options,
         )
-        return await connection.submit(request, reply_topic=reply_topic, correlation_id=own_id)
 
     def _usable(self) -> Connection:
         """The connection, if it may be used here and now."""

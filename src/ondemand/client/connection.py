@@ -17,15 +17,20 @@ from ondemand.client.exchange import Exchange, Exchanges
 from ondemand.client.prediction import ClientStats, Prediction, Receipt, read_arrival
 from ondemand.client.presence import Presence
 from ondemand.client.replies import ReplyReader
-from ondemand.client.request import PreparedRequest
+from ondemand.client.request import PreparedRequest, RequestForm
 from ondemand.contract import topics
 from ondemand.contract.headers import Dialect, ReplyAddress
 from ondemand.errors import NobodyServesError, NotSentError, OutcomeUnknownError, TransportError
 from ondemand.settings import ClientSettings
-from ondemand.transport.base import ClientTransport, NotTakenError
+from ondemand.transport.base import ClientTransport, NotTakenError, send_and_wait
 
 FLUSH_SECONDS: Final = 1.0
 """How long a closing client waits for what is under way, before it disconnects anyway."""
+
+THERE_SECONDS: Final = 1.0
+"""A topic that was there is not looked up again so soon."""
+
+TOPICS_MAX: Final = 10_000
 
 
 class Connection:
@@ -58,6 +63,7 @@ class Connection:
         )
         self._presence = Presence(transport, clock=clock)
         self._claims = ClaimDesk(settings, clock=clock)
+        self._there: dict[str, float] = {}  # request topics, and how long they count as there
         self._reading_again: asyncio.Task[None] | None = None
 
     @property
@@ -94,15 +100,14 @@ class Connection:
         """*request* when it can be begun: replies are read, its topic is there and served, it has
         one of the places, for which it waits at most *place_seconds*, and what no record may hold
         is in the object store. Raises ``NotSentError`` where that cannot be."""
-        if not self._reader.running:
-            await self._read_again()
-        await self._check_topic(request.topic, _no_model(request))
-        await self._check_served(request)
-        await self._exchanges.place(place_seconds)
+        if not self._is_clear(request.form):
+            await self._clear(request.form)
+        if not self._exchanges.places.take():
+            await self._exchanges.wait_for_place(place_seconds)
         if request.by_claim:
             request = await self._deposited(request)
         if self.closed:
-            self._exchanges.leave()
+            self._exchanges.places.give_back()
             self._claims.discard(request.claim)
             raise NotSentError("the client was closed before the request was sent")
         return request
@@ -114,16 +119,16 @@ class Connection:
         address = ReplyAddress(correlation_id, replies.topic, replies.index, Dialect.NATIVE)
         exchange = Exchange(
             correlation_id=correlation_id,
-            model=request.model,
-            topic=request.topic,
-            timeout_seconds=request.timeout_seconds or self._settings.timeout_seconds,
+            model=request.form.model,
+            topic=request.form.topic,
+            timeout_seconds=request.form.timeout_seconds or self._settings.timeout_seconds,
             started=self.loop.time(),
             claim=request.claim,
         )
         try:
             self._exchanges.begin(exchange, request.record(address, self._clock()), waiter)
         except BaseException:
-            self._exchanges.leave()
+            self._exchanges.places.give_back()
             self._claims.discard(request.claim)
             raise
         return exchange
@@ -140,7 +145,7 @@ class Connection:
 
     async def ask(self, request: PreparedRequest) -> Prediction:
         """Publish *request* and await its reply."""
-        request = await self.ready(request, request.timeout_seconds)
+        request = await self.ready(request, request.form.timeout_seconds)
         waiter: asyncio.Future[Arrival] = self.loop.create_future()
         exchange = self.begin(request, waiter)
         try:
@@ -153,8 +158,9 @@ class Connection:
         self, request: PreparedRequest, *, reply_topic: str, correlation_id: bytes | None
     ) -> Receipt:
         """Publish *request*, to be answered to *reply_topic*; return when it is acknowledged."""
-        await self._check_topic(request.topic, _no_model(request))
-        await self._check_served(request)
+        form = request.form
+        await self._check_topic(form.topic, _no_model(form))
+        await self._check_served(form)
         await self._check_topic(
             reply_topic,
             f"reply topic {reply_topic!r} is not there: the answer would be lost. Create it with "
@@ -165,18 +171,16 @@ class Connection:
         address = ReplyAddress(correlation_id, reply_topic, None, Dialect.NATIVE)
         record = request.record(address, self._clock())
         try:
-            await self._transport.send(record)
+            await send_and_wait(self._transport, record)
         except NotTakenError as error:
             self._claims.discard(request.claim)
-            message = f"the request to {request.model!r} was not sent to {request.topic}: {error}"
+            message = f"the request to {form.model!r} was not sent to {form.topic}: {error}"
             raise NotSentError(message, correlation_id=correlation_id) from error
         except TransportError as error:
-            message = (
-                f"the request to {request.model!r} may or may not be in {request.topic}: {error}"
-            )
+            message = f"the request to {form.model!r} may or may not be in {form.topic}: {error}"
             raise OutcomeUnknownError(message, correlation_id=correlation_id) from error
         self._exchanges.sent += 1
-        return Receipt(correlation_id, request.topic, reply_topic)
+        return Receipt(correlation_id, form.topic, reply_topic)
 
     async def close(self) -> None:
         """Tell everyone who waits, stop reading, disconnect; within a bound. Idempotent."""
@@ -189,7 +193,6 @@ class Connection:
         # What is told or sent is over by now: nothing is lost with an error of the disconnection.
         with suppress(TransportError):
             await self._transport.stop()
-        await self._exchanges.abandon()
         await self._reader.abandon()
         await self._presence.abandon()
         if self._reading_again is not None:
@@ -200,7 +203,7 @@ class Connection:
         try:
             return await self._claims.deposit(request)
         except BaseException:
-            self._exchanges.leave()
+            self._exchanges.places.give_back()
             raise
 
     async def _read_again(self) -> None:
@@ -224,18 +227,36 @@ class Connection:
         if not task.cancelled():
             task.exception()  # for those who wait; there may be none left
 
-    async def _check_served(self, request: PreparedRequest) -> None:
+    def _is_clear(self, form: RequestForm) -> bool:
+        """Whether there is nothing to wait for and nothing to look up before a request is sent."""
+        if not self._reader.running or self._there.get(form.topic, 0.0) < self.loop.time():
+            return False
+        return (form.unserved or self._settings.unserved) == "wait" or (
+            self._presence.looked and self._presence.serves(form.topic)
+        )
+
+    async def _clear(self, form: RequestForm) -> None:
+        """See to it that a request can be sent and answered. Raises ``NotSentError``."""
+        if not self._reader.running:
+            await self._read_again()
+        await self._check_topic(form.topic, _no_model(form))
+        if len(self._there) >= TOPICS_MAX:
+            self._there.clear()
+        self._there[form.topic] = self.loop.time() + THERE_SECONDS
+        await self._check_served(form)
+
+    async def _check_served(self, form: RequestForm) -> None:
         """Raise ``NobodyServesError`` where it is known that nobody would read *request* now, and
         its caller does not want to wait for somebody."""
-        if (request.unserved or self._settings.unserved) == "wait":
+        if (form.unserved or self._settings.unserved) == "wait":
             return
-        patience_seconds = request.timeout_seconds or self._settings.timeout_seconds
+        patience_seconds = form.timeout_seconds or self._settings.timeout_seconds
         if not self._presence.looked:  # so soon after the start
             await self._presence.loaded(patience_seconds)
-        if self._presence.serves(request.topic):
+        if self._presence.serves(form.topic):
             return
-        if not await self._presence.expect(request.topic, patience_seconds):
-            raise NobodyServesError(self._presence.refusal(request.model, request.topic))
+        if not await self._presence.expect(form.topic, patience_seconds):
+            raise NobodyServesError(self._presence.refusal(form.model, form.topic))
 
     async def _check_topic(self, topic: str, absent: str) -> None:
         """Raise ``NotSentError`` with the message *absent* unless *topic* is there.
@@ -250,8 +271,8 @@ class Connection:
             raise NotSentError(absent)
 
 
-def _no_model(request: PreparedRequest) -> str:
+def _no_model(form: RequestForm) -> str:
     return (
-        f"no model {request.model!r} is served on this broker (topic {request.topic!r} is not "
+        f"no model {form.model!r} is served on this broker (topic {form.topic!r} is not "
         "there): check the name, or create its topics with `ondemand topics apply`"
     )

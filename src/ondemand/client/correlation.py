@@ -104,6 +104,7 @@ class PendingReplies:
         self._waiting: dict[bytes, _Entry] = {}
         self._expiries: list[tuple[float, bytes]] = []
         self._timed_out: dict[bytes, None] = {}
+        self._compact_above = COMPACTION_MIN
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -119,10 +120,12 @@ class PendingReplies:
         """
         if correlation_id in self._waiting:
             raise ValueError(f"a reply to {correlation_id!r} is awaited already: use a new ID")
-        if len(self) >= self.pending_max:
+        if len(self._waiting) >= self.pending_max:
             raise OverflowError(f"{self.pending_max} replies are awaited already: wait for a place")
         self._waiting[correlation_id] = _Entry(waiter, expires_at)
-        self._schedule(correlation_id, expires_at)
+        heappush(self._expiries, (expires_at, correlation_id))
+        if len(self._expiries) > self._compact_above:
+            self._compact()
 
     def acknowledge(self, correlation_id: bytes, *, expires_at: float) -> bool:
         """The broker has the request: the timeout counts from here. False: nobody waits."""
@@ -131,7 +134,7 @@ class PendingReplies:
             return False
         entry.acknowledged = True
         entry.expires_at = expires_at
-        self._schedule(correlation_id, expires_at)
+        heappush(self._expiries, (expires_at, correlation_id))
         return True
 
     def resolve(self, correlation_id: bytes, reply: Record) -> Delivery:
@@ -188,12 +191,17 @@ class PendingReplies:
         entry = self._waiting.get(correlation_id)
         return entry is not None and entry.expires_at == expires_at
 
-    def _schedule(self, correlation_id: bytes, expires_at: float) -> None:
-        heappush(self._expiries, (expires_at, correlation_id))
-        # Entries of what was answered stay until their time: at long timeouts that would be most.
-        if len(self._expiries) > COMPACTION_MIN and len(self._expiries) > 4 * len(self._waiting):
-            self._expiries = [expiry for expiry in self._expiries if self._counts(*expiry)]
-            heapify(self._expiries)
+    def _compact(self) -> None:
+        """Entries of what was answered stay until their time: at long timeouts that would be most.
+        So whenever they may be three of four, they go."""
+        waiting = self._waiting
+        self._expiries = [
+            (expires_at, correlation_id)
+            for expires_at, correlation_id in self._expiries
+            if (entry := waiting.get(correlation_id)) and entry.expires_at == expires_at
+        ]
+        heapify(self._expiries)
+        self._compact_above = max(COMPACTION_MIN, 4 * len(self._expiries))
 
     def _remember(self, correlation_id: bytes) -> None:
         self._timed_out[correlation_id] = None

@@ -1,7 +1,10 @@
 """Requests under way: registered, published, and given their reply or the reason why none came."""
 
 import asyncio
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ondemand.client.correlation import Cause, NoReply, PendingReplies, Waiter
@@ -13,14 +16,12 @@ from ondemand.transport.base import ClientTransport, NotTakenError
 SEND_GRACE_SECONDS: Final = 0.5
 """The transport's verdict on a send that timed out is the more exact one: it is waited for."""
 
-ABANDON_SECONDS: Final = 1.0
-"""How long a cancelled send may take to end."""
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Exchange:
     """One request and its reply, as long as either is under way. *started*: the loop's clock;
-    *claim*: where its body is, if not in the record."""
+    *claim*: where its body is, if not in the record. It has its place among the pending until its
+    send is over (*sent*) and nobody waits any more (*ended*)."""
 
     correlation_id: bytes
     model: str
@@ -28,12 +29,52 @@ class Exchange:
     timeout_seconds: float
     started: float
     claim: Claim | None = None
+    sent: bool = False
+    ended: bool = False
+
+
+class Places:
+    """A bounded number of places; who comes first gets the next that becomes free."""
+
+    __slots__ = ("_free", "_waiting")
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> bool:
+        """Whether there was a place to take."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Return with a place."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Hand a place on to who waits, or leave it free."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._free += 1
 
 
 class Exchanges:
     """Publishes requests and bounds, in number and in time, what is awaited.
 
-    ``place`` → ``begin`` → the waiter is given its arrival → ``end``, whatever happened in between.
+    A place is taken → ``begin`` → the waiter is given its arrival → ``end``, which gives the place
+    back, whatever happened in between.
     """
 
     def __init__(
@@ -44,32 +85,25 @@ class Exchanges:
         self._pending = pending
         self._send_seconds_max = send_timeout_seconds + SEND_GRACE_SECONDS
         self._loop = asyncio.get_running_loop()
-        self._places = asyncio.Semaphore(pending.pending_max)
-        self._sends: dict[bytes, asyncio.Task[None]] = {}
-        self._ended_early: set[bytes] = set()
+        self.places = Places(pending.pending_max)
+        self._sending = 0
+        self._all_sent = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def place(self, timeout_seconds: float | None) -> None:
-        """Wait until one more reply may be awaited; ``end``, or ``leave``, gives the place back.
+    async def wait_for_place(self, timeout_seconds: float | None) -> None:
+        """Return with a place: one more reply may be awaited.
 
         Raises ``NotSentError`` after *timeout_seconds*. None waits as long as it takes: every reply
         that is awaited has its own timeout, so a place becomes free.
         """
-        if not self._places.locked():
-            await self._places.acquire()  # returns at once
-            return
         try:
             async with asyncio.timeout(timeout_seconds):
-                await self._places.acquire()
+                await self.places.wait()
         except TimeoutError:
             raise NotSentError(
                 f"no place became free within {timeout_seconds} s: {self._pending.pending_max} "
                 "predictions are awaited already (pending_max). Ask less at once, or add workers"
             ) from None
-
-    def leave(self) -> None:
-        """Give back a place that no exchange was begun with."""
-        self._places.release()
 
     def begin(self, exchange: Exchange, record: OutgoingRecord, waiter: Waiter) -> None:
         """Register *waiter*, then publish *record*. Needs a place."""
@@ -78,58 +112,47 @@ class Exchanges:
         self._pending.register(exchange.correlation_id, waiter, expires_at=expires_at)
         self._watch(expires_at)
         self.sent += 1
-        # A task of its own: a caller that gives up must not tear a send apart, and a reply counts
-        # even if the acknowledgement never comes.
-        send = self._loop.create_task(self._send(exchange, record))
-        self._sends[exchange.correlation_id] = send
+        self._sending += 1
+        # A caller that gives up does not tear a send apart, and a reply counts even if the
+        # acknowledgement never comes.
+        try:
+            self._transport.send(record, partial(self._on_sent, exchange))
+        except Exception as error:  # noqa: BLE001 - a fault of the transport: the caller must hear it
+            self._on_sent(exchange, error)
 
     def end(self, exchange: Exchange) -> None:
         """Forget the exchange and give its place back, once its send is over too."""
         self._pending.forget(exchange.correlation_id)
-        if exchange.correlation_id in self._sends:
-            self._ended_early.add(exchange.correlation_id)
-        else:
-            self._places.release()
+        exchange.ended = True
+        if exchange.sent:
+            self.places.give_back()
 
     async def close(self, timeout_seconds: float) -> None:
         """Tell everyone who waits; let sends under way end, for at most *timeout_seconds*."""
         self._pending.give_up_all(NoReply(Cause.NOT_READ, "the client was closed"))
         if self._timer is not None:
             self._timer.cancel()
-        sends = set(self._sends.values())
-        if sends:
-            await asyncio.wait(sends, timeout=timeout_seconds)
+        if self._sending:
+            self._all_sent.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    await self._all_sent.wait()
 
-    async def abandon(self) -> None:
-        """Cancel the sends that are still under way; for when the transport has stopped."""
-        sends = set(self._sends.values())
-        for send in sends:
-            send.cancel()
-        if sends:
-            await asyncio.wait(sends, timeout=ABANDON_SECONDS)
-
-    async def _send(self, exchange: Exchange, record: OutgoingRecord) -> None:
-        """Publish; then let the reply's timeout count, or tell the waiter what went wrong."""
-        correlation_id = exchange.correlation_id
-        try:
-            await self._transport.send(record)
-        except NotTakenError as error:
-            self._pending.give_up(correlation_id, NoReply(Cause.NOT_TAKEN, str(error), error))
-        except TransportError as error:
-            self._pending.give_up(correlation_id, NoReply(Cause.SEND_FAILED, str(error), error))
-        except Exception as error:  # noqa: BLE001 - a fault of the transport: the caller must hear it
-            no_reply = NoReply(Cause.SEND_FAILED, f"{type(error).__name__}: {error}", error)
-            self._pending.give_up(correlation_id, no_reply)
+    def _on_sent(self, exchange: Exchange, error: Exception | None) -> None:
+        """Let the reply's timeout count, or tell the waiter what went wrong."""
+        exchange.sent = True
+        if exchange.ended:
+            self.places.give_back()
+        elif error is not None:
+            self._pending.give_up(exchange.correlation_id, _not_sent(error))
         else:
             # The timeout counts from here: what the send took is not taken from the worker's time.
             expires_at = self._loop.time() + exchange.timeout_seconds
-            if self._pending.acknowledge(correlation_id, expires_at=expires_at):
+            if self._pending.acknowledge(exchange.correlation_id, expires_at=expires_at):
                 self._watch(expires_at)
-        finally:
-            del self._sends[correlation_id]
-            if correlation_id in self._ended_early:
-                self._ended_early.remove(correlation_id)
-                self._places.release()
+        self._sending -= 1
+        if not self._sending:
+            self._all_sent.set()
 
     def _watch(self, expires_at: float) -> None:
         """See to it that ``_expire`` runs at *expires_at* or before: one timer serves all."""
@@ -145,3 +168,12 @@ class Exchanges:
         expiry = self._pending.next_expiry
         if expiry is not None:
             self._watch(expiry)
+
+
+def _not_sent(error: Exception) -> NoReply:
+    """What a waiter is told whose request was not sent, or not for certain."""
+    if isinstance(error, NotTakenError):
+        return NoReply(Cause.NOT_TAKEN, str(error), error)
+    if isinstance(error, TransportError):
+        return NoReply(Cause.SEND_FAILED, str(error), error)
+    return NoReply(Cause.SEND_FAILED, f"{type(error).__name__}: {error}", error)

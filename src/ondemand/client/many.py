@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Final
 
 from ondemand.client.connection import Connection
 from ondemand.client.correlation import Arrival
 from ondemand.client.exchange import Exchange
 from ondemand.client.prediction import Outcome
-from ondemand.client.request import Inputs, PreparedRequest
+from ondemand.client.request import Inputs, RequestForm
 from ondemand.errors import PredictionError
 
 OFFERS_PER_TURN: Final = 16
@@ -47,14 +47,14 @@ class Window:
     def __init__(
         self,
         connection: Connection,
-        prepare: Callable[[Inputs], PreparedRequest],
+        form: RequestForm,
         *,
         in_flight: int,
         ordered: bool,
     ) -> None:
         self.free = in_flight
         self._connection = connection
-        self._prepare = prepare
+        self._form = form
         self._ordered = ordered
         self._offered = 0
         self._queue: deque[_Slot] = deque()  # ordered: all, by index; otherwise: what is done
@@ -77,7 +77,7 @@ class Window:
         if self._ordered:
             self._queue.append(slot)
         try:
-            request = self._prepare(inputs)
+            request = self._form.prepare(inputs)
             request = await self._connection.ready(request, None)
             slot.exchange = self._connection.begin(request, slot)
         except (PredictionError, ValueError, TypeError) as error:

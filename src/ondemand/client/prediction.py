@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from ondemand.client.bodies import response_arrays
 from ondemand.client.correlation import Arrival, Cause, NoReply
 from ondemand.client.exchange import Exchange
-from ondemand.contract.codec import decode_error, decode_response
+from ondemand.contract.codec import decode_error
 from ondemand.contract.headers import printable
 from ondemand.contract.record import Record
 from ondemand.contract.reply import ServerTiming, parse_reply
@@ -31,7 +32,7 @@ class Prediction:
     """A model's answer to one request.
 
     *outputs*: NumPy arrays by name, in the reply's order; BYTES are object arrays of ``bytes``.
-    *timing*: the worker's own account (``queue_ms``, ``model_ms``, ``batch_rows``).
+    *server_timing*: the worker's own account, as it came (see ``timing``).
     *round_trip_ms*: from publishing the request to having the reply, here. The arrays may share
     memory with the reply and be read-only: copy what you want to change.
     """
@@ -39,9 +40,14 @@ class Prediction:
     outputs: Mapping[str, NDArray[Any]]
     model_name: str
     model_version: str
-    timing: ServerTiming
+    server_timing: bytes | None
     round_trip_ms: float
     correlation_id: bytes
+
+    @property
+    def timing(self) -> ServerTiming:
+        """The worker's own account, read: ``queue_ms``, ``model_ms``, ``batch_rows``."""
+        return ServerTiming.parse(self.server_timing)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """The output *name*. Raises ``KeyError`` that lists the outputs there are."""
@@ -132,14 +138,14 @@ def read_arrival(
             correlation_id=exchange.correlation_id,
         )
     try:
-        response = decode_response(reply.body.value, reply.body.head_length)
+        outputs = response_arrays(reply.body)
     except RequestError as error:
         raise _unreadable_error(error, arrival, reply.model_version, exchange) from error
     return Prediction(
-        outputs={tensor.name: tensor.data for tensor in response.outputs},
+        outputs=outputs,
         model_name=reply.model_name,
         model_version=reply.model_version,
-        timing=reply.timing,
+        server_timing=reply.server_timing,
         round_trip_ms=(now - exchange.started) * 1_000,
         correlation_id=exchange.correlation_id,
     )

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypedDict, get_args
+from typing import Any, Final, Literal, NamedTuple, TypedDict, Unpack, get_args
 
 from ondemand import limits
-from ondemand.contract import codec, topics
-from ondemand.contract.arrays import array_tensors
+from ondemand.client.bodies import request_body
+from ondemand.contract import topics
+from ondemand.contract.arrays import array_tensor
 from ondemand.contract.claim import Claim
 from ondemand.contract.codec import Body
 from ondemand.contract.headers import ReplyAddress, Terms
@@ -68,80 +69,80 @@ class Sizes:
 _RECORD_ONLY: Final = Sizes()
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRequest:
+class PreparedRequest(NamedTuple):
     """A request that is known to be sound: all but where its reply goes, and until when."""
 
-    model: str
-    topic: str
-    key: bytes | None
+    form: "RequestForm"
     body: Body
-    model_version: str | None
-    traceparent: bytes | None
-    timeout_seconds: float | None  # None: nobody waits, and no deadline is named
-    unserved: Unserved | None = None  # None: as the settings say
     by_claim: bool = False  # its body is to be kept in the object store
     claim: Claim | None = None  # and there it is
 
     def record(self, address: ReplyAddress, now_seconds: float) -> OutgoingRecord:
         """The record to publish at *now_seconds* since the epoch."""
+        form = self.form
         deadline_ms = None
-        if self.timeout_seconds is not None:
-            deadline_ms = round((now_seconds + self.timeout_seconds) * 1_000)
+        if form.timeout_seconds is not None:
+            deadline_ms = round((now_seconds + form.timeout_seconds) * 1_000)
         terms = Terms(
-            head_length=self.body.head_length,
-            deadline_ms=deadline_ms,
-            model_version=self.model_version,
-            traceparent=self.traceparent,
-            tracestate=None,
+            self.body.head_length, deadline_ms, form.model_version, form.traceparent, None
         )
         return request_record(
-            self.topic,
-            key=self.key,
-            address=address,
-            terms=terms,
-            body=self.body,
-            claim=self.claim,
+            form.topic, key=form.key, address=address, terms=terms, body=self.body, claim=self.claim
         )
 
 
-def prepare(
+@dataclass(frozen=True, slots=True)
+class RequestForm:
+    """All that is said about a request but its inputs, checked: one form serves many requests."""
+
+    model: str
+    topic: str
+    key: bytes | None
+    binary: bool
+    outputs: tuple[str, ...]
+    model_version: str | None
+    traceparent: bytes | None
+    timeout_seconds: float | None  # None: nobody waits, and no deadline is named
+    unserved: Unserved | None  # None: as the settings say
+    sizes: Sizes
+
+    def prepare(self, inputs: Inputs) -> PreparedRequest:
+        """Check and encode one request.
+
+        Raises ``ValueError`` (``TypeError`` for what is no mapping) that says what cannot be sent:
+        an array that has no V2 datatype, NaN in a JSON body, too many bytes.
+        """
+        body = request_body(_tensors(inputs), self.outputs, binary=self.binary)
+        return PreparedRequest(self, body, self.sizes.by_claim(self.model, len(body.value)))
+
+
+def request_form(
     model: str,
-    inputs: Inputs,
     *,
     timeout_seconds: float | None,
     binary_default: bool,
     sizes: Sizes = _RECORD_ONLY,
-    binary: bool | None = None,
-    key: bytes | str | None = None,
-    model_version: str | None = None,
-    outputs: Sequence[str] = (),
-    traceparent: str | None = None,
-    unserved: Unserved | None = None,
-) -> PreparedRequest:
-    """Check and encode one request.
-
-    Raises ``ValueError`` (``TypeError`` for what is no mapping) that says what cannot be sent: a
-    malformed name, an array that has no V2 datatype, NaN in a JSON body, too many bytes.
-    """
-    topic = topics.request_topic(model)
+    **options: Unpack[RequestOptions],
+) -> RequestForm:
+    """The form of requests to *model*. Raises ``ValueError`` or ``TypeError`` that says what is
+    malformed, or not known."""
+    check_options(options)
     if timeout_seconds is not None:
         check_timeout(timeout_seconds)
+    outputs, binary, key = options.get("outputs", ()), options.get("binary"), options.get("key")
     if isinstance(outputs, str):
         raise TypeError(f"outputs must be a sequence of names, such as [{outputs!r}]")
-    request = codec.InferRequest(inputs=_tensors(inputs), outputs=tuple(outputs))
-    body = codec.encode_request(request, binary=binary_default if binary is None else binary)
-    by_claim = sizes.by_claim(model, len(body.value))
-    return PreparedRequest(
+    return RequestForm(
         model=model,
-        topic=topic,
+        topic=topics.request_topic(model),
         key=key.encode() if isinstance(key, str) else key,
-        body=body,
-        model_version=_header_text(model_version, "model_version"),
-        traceparent=_ascii(_header_text(traceparent, "traceparent")),
+        binary=binary_default if binary is None else binary,
+        outputs=tuple(outputs),
+        model_version=_header_text(options.get("model_version"), "model_version"),
+        traceparent=_ascii(_header_text(options.get("traceparent"), "traceparent")),
         timeout_seconds=timeout_seconds,
-        unserved=_known_unserved(unserved),
-        by_claim=by_claim,
+        unserved=_known_unserved(options.get("unserved")),
+        sizes=sizes,
     )
 
 
@@ -182,15 +183,15 @@ def _tensors(inputs: Inputs) -> tuple[Tensor, ...]:
     if not inputs:
         raise ValueError("inputs are empty: name at least one tensor")
     return tuple(
-        replace(value, name=name)
-        if isinstance(value, Tensor)
-        else array_tensors([(name, value)])[0]
-        for name, value in inputs.items()
+        [
+            replace(value, name=name) if isinstance(value, Tensor) else array_tensor(name, value)
+            for name, value in inputs.items()
+        ]
     )
 
 
 def _known_unserved(unserved: Unserved | None) -> Unserved | None:
-    if unserved not in {None, *get_args(Unserved)}:
+    if unserved is not None and unserved not in get_args(Unserved):
         raise ValueError(f"unserved must be 'fail' or 'wait', not {unserved!r}")
     return unserved
 

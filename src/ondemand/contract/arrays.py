@@ -20,10 +20,11 @@ _NUMPY_DATATYPES = {
 def array_tensors(arrays: Sequence[tuple[str, object]]) -> tuple[Tensor, ...]:
     """Tensors from anything NumPy makes an array of: dtype to datatype, byte order mended, text to
     BYTES as UTF-8. Raises ``ValueError`` for an array that V2 has no datatype for."""
-    return tuple(_array_tensor(name, value) for name, value in arrays)
+    return tuple(array_tensor(name, value) for name, value in arrays)
 
 
-def _array_tensor(name: str, value: object) -> Tensor:
+def array_tensor(name: str, value: object) -> Tensor:
+    """As ``array_tensors``, for one."""
     try:
         data: NDArray[Any] = np.asarray(value)
         # NumPy's own text and bytes lose trailing zeros: only objects keep what a caller gave.

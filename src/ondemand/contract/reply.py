@@ -61,15 +61,19 @@ class Served:
     model_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A reply as a client reads it."""
+class Reply(NamedTuple):
+    """A reply as a client reads it. *server_timing*: as it came; read by ``timing``."""
 
     status: Status
     model_name: str
     model_version: str
-    timing: ServerTiming
+    server_timing: bytes | None
     body: Body
+
+    @property
+    def timing(self) -> ServerTiming:
+        """The worker's own account."""
+        return ServerTiming.parse(self.server_timing)
 
 
 def reply_record(
@@ -135,7 +139,7 @@ def parse_reply(record: Record) -> Reply:
         status,
         _readable(fields, MODEL_NAME),
         _readable(fields, MODEL_VERSION),
-        ServerTiming.parse(fields.get(SERVER_TIMING)),
+        fields.get(SERVER_TIMING),
         body,
     )
 

@@ -19,7 +19,7 @@ from ondemand.testing.conformance_harness import (
     outgoing,
     values,
 )
-from ondemand.transport.base import ClientTransport, Follower, NotTakenError
+from ondemand.transport.base import ClientTransport, Follower, NotTakenError, send_and_wait
 
 BINARY = bytes(range(256))
 
@@ -46,7 +46,7 @@ class ClientConformance:
                 await send(client, replies, [b"before"] * 3)
                 await client.listen(Partition(replies, 0))
                 await send(client, replies, numbered(3))
-                await client.send(outgoing(replies, b"another partition", partition=1))
+                await send_and_wait(client, outgoing(replies, b"another partition", partition=1))
                 await send(client, replies, numbered(3, 3))
                 expect_equal(values(await fetched(client, 6)), numbered(6), "values")
 
@@ -84,8 +84,8 @@ class ClientConformance:
             async with started(harness) as client:
                 await client.listen(Partition(replies, 0))
                 await client.listen(Partition(replies, 1))
-                await client.send(outgoing(replies, b"0", partition=0))
-                await client.send(outgoing(replies, b"1", partition=1))
+                await send_and_wait(client, outgoing(replies, b"0", partition=0))
+                await send_and_wait(client, outgoing(replies, b"1", partition=1))
                 expect_equal(values(await fetched(client, 1), 1), [b"1"], "values")
 
         asyncio.run(test())
@@ -152,7 +152,7 @@ class ClientConformance:
                 await client.listen(Partition(replies, 0))
                 for number in range(20):
                     waiting = asyncio.create_task(client.fetch(PATIENCE_SECONDS))
-                    await client.send(outgoing(replies, str(number).encode()))
+                    await send_and_wait(client, outgoing(replies, str(number).encode()))
                     for _ in range(number):
                         await asyncio.sleep(0)
                     waiting.cancel()
@@ -177,7 +177,7 @@ class ClientConformance:
             async with started(harness) as client:
                 await client.listen(Partition(topic, 0))
                 for record in written:
-                    await client.send(record)
+                    await send_and_wait(client, record)
                 records = await fetched(client, len(written))
             for read, sent in zip(records, written, strict=True):
                 expect_equal((read.key, read.value), (sent.key, sent.value), "key and value")
@@ -192,7 +192,7 @@ class ClientConformance:
             topic = harness.create_topic()
             async with started(harness) as client:
                 await client.listen(Partition(topic, 0))
-                sending = client.send(outgoing(topic, None))
+                sending = send_and_wait(client, outgoing(topic, None))
                 if harness.features.no_record_without_key_and_value:
                     await refused(sending, NotTakenError)
                     return
@@ -209,7 +209,7 @@ class ClientConformance:
             async with started(harness) as client:
                 for turn in range(3):
                     for key in range(10):
-                        await client.send(_keyed(topic, key, turn))
+                        await send_and_wait(client, _keyed(topic, key, turn))
 
         topic = harness.create_topic(4)
         asyncio.run(test(topic))
@@ -221,15 +221,17 @@ class ClientConformance:
             expect_equal([record.value for record in mine], numbered(3), f"values of {key!r}")
 
     def test_client_many_sends_at_once(self, harness: Harness) -> None:
-        """A thousand sends at once are all acknowledged, and none is repeated."""
+        """A thousand sends at once are all acknowledged, in their order, and none is repeated."""
 
         async def test() -> None:
             topic = harness.create_topic()
             async with started(harness) as client:
                 await client.listen(Partition(topic, 0))
-                await asyncio.gather(*(client.send(outgoing(topic, v)) for v in numbered(1000)))
+                await asyncio.gather(
+                    *(send_and_wait(client, outgoing(topic, v)) for v in numbered(1000))
+                )
                 got = values(await fetched(client, 1000))
-            expect_equal(sorted(got, key=str), sorted(numbered(1000), key=str), "values")
+            expect_equal(got, numbered(1000), "values")
 
         asyncio.run(test())
 
@@ -247,7 +249,9 @@ class ClientConformance:
             ]
             async with started(harness) as client:
                 await client.listen(Partition(topic, 0))
-                sent = await asyncio.gather(*map(client.send, records), return_exceptions=True)
+                sent = await asyncio.gather(
+                    *(send_and_wait(client, each) for each in records), return_exceptions=True
+                )
                 kinds = [type(each) for each in sent]
                 wanted = [type(None), NotTakenError, NotTakenError, NotTakenError, type(None)]
                 expect_equal(kinds, wanted, "outcomes")
@@ -282,13 +286,14 @@ class ClientConformance:
                 await refused(_fetch_for_ever(client), TransportError)
                 harness.recreate_topic(replies)
                 await eventually(lambda: client.listen(Partition(replies, 0)))
-                await eventually(lambda: client.send(outgoing(replies, b"new")))
+                await eventually(lambda: send_and_wait(client, outgoing(replies, b"new")))
                 expect_equal(values(await fetched(client, 1)), [b"new"], "values")
 
         asyncio.run(test())
 
     def test_client_stop(self, harness: Harness) -> None:
-        """Stopping is quick, twice is once, and nothing is sent or read afterwards."""
+        """Stopping is quick, twice is once, and nothing is sent, told or read afterwards. Of what
+        was sent before each sender is told once, after ``send`` has returned."""
 
         async def test() -> None:
             topic = harness.create_topic()
@@ -298,12 +303,17 @@ class ClientConformance:
             waiting = asyncio.create_task(client.fetch(PATIENCE_SECONDS))
             await send(client, topic, [b"value"])
             await waiting
+            told: list[Exception | None] = []
+            for _ in range(10):
+                client.send(outgoing(topic), told.append)
+            expect_equal(told, [], "told before `send` has returned")
             before = time.monotonic()
             await client.stop()
             await client.stop()
             took = time.monotonic() - before
             expect(took < CLOSE_SECONDS_MAX, f"stopping took {took:.1f} s")
-            await refused(client.send(outgoing(topic)), TransportError)
+            expect_equal(len(told), 10, "sends told of")
+            await refused(send_and_wait(client, outgoing(topic)), TransportError)
             await refused(client.fetch(0.0), TransportError)
 
         asyncio.run(test())
@@ -327,7 +337,7 @@ async def started(harness: Harness) -> AsyncIterator[ClientTransport]:
 async def send(client: ClientTransport, topic: str, bodies: Sequence[bytes]) -> None:
     """Send *bodies*, one after another, to partition 0."""
     for body in bodies:
-        await client.send(outgoing(topic, body))
+        await send_and_wait(client, outgoing(topic, body))
 
 
 async def fetched(client: ClientTransport, count: int) -> list[Record]:

@@ -19,6 +19,7 @@ from ondemand.transport.base import (
     Follower,
     Note,
     NotTakenError,
+    OnSent,
     OnSettled,
     Positions,
     PublishFailure,
@@ -218,9 +219,9 @@ class RepeatingTransport:
         """As the transport below: replies are repeated, nothing else."""
         return await self._inner.follow(partition)
 
-    async def send(self, record: OutgoingRecord) -> None:
+    def send(self, record: OutgoingRecord, on_sent: OnSent) -> None:
         """As the transport below."""
-        await self._inner.send(record)
+        self._inner.send(record, on_sent)
 
     async def stop(self) -> None:
         """As the transport below."""

@@ -4,6 +4,7 @@ Whoever implements them passes one conformance suite (``ondemand.testing.conform
 exceptions stop behind these seams: what comes out is a ``TransportError``, chained with ``from``.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -27,6 +28,11 @@ class NotTakenError(TransportError):
     """The broker certainly has not taken the record: it refused it (too large, not authorised, no
     such topic), or was never asked (no connection). A plain ``TransportError`` leaves that open."""
 
+
+OnSent = Callable[[Exception | None], None]
+"""Called once for each ``ClientTransport.send``: with None when the broker has acknowledged the
+record, otherwise with a ``TransportError``; with a ``NotTakenError`` where it is certain that the
+record is not on the broker: only then may a caller be told "not sent". It never raises."""
 
 OnSettled = Callable[[Sequence[PublishFailure]], None]
 """Called once for each ``publish``, with what the broker has not acknowledged: empty is success."""
@@ -228,10 +234,26 @@ class ClientTransport(Protocol):
         """Read *partition* from its start on, beside what is listened to. Raises
         ``TransportError`` where it is not there, or not for this login. Stopped by ``stop``."""
 
-    async def send(self, record: OutgoingRecord) -> None:
-        """Return when the broker has acknowledged *record*; raise ``TransportError`` if it did not
-        take it, or did not say so within the send timeout, and ``NotTakenError`` where it is
-        certain that the record is not on the broker: only then may a caller be told "not sent"."""
+    def send(self, record: OutgoingRecord, on_sent: OnSent) -> None:
+        """Hand *record* to the broker and return; *on_sent* is called later, once, by the event
+        loop, and at the latest when the send timeout is over. What is handed over in one turn of
+        the event loop may travel together; records of one partition keep their order."""
 
     async def stop(self) -> None:
-        """Flush and disconnect, within a bound. Idempotent."""
+        """Flush and disconnect, within a bound: nobody is told anything later. Idempotent."""
+
+
+async def send_and_wait(transport: ClientTransport, record: OutgoingRecord) -> None:
+    """Return when the broker has acknowledged *record*; raises what ``on_sent`` would be told."""
+    sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(error: Exception | None) -> None:
+        if sent.done():
+            return  # the caller has left
+        if error is None:
+            sent.set_result(None)
+        else:
+            sent.set_exception(error)
+
+    transport.send(record, tell)
+    await sent

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import TransportError
 from ondemand.settings import Security
-from ondemand.transport.base import NotTakenError
+from ondemand.transport.base import NotTakenError, OnSent
 from ondemand.transport.kafka_client_config import ClientAddress, IsolationLevel
 from ondemand.transport.kafka_client_follower import PartitionFollower
 from ondemand.transport.kafka_client_metadata import PartitionCounts
@@ -50,6 +50,8 @@ class KafkaClientTransport:
         )
         self._reader: ReplyReader | None = None
         self._followers: list[PartitionFollower] = []
+        self._held: dict[str, list[tuple[OutgoingRecord, OnSent]]] = {}
+        self._asking: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"<KafkaClientTransport [{self._address.kafka}]>"
@@ -90,10 +92,14 @@ class KafkaClientTransport:
         self._followers.append(follower)
         return follower
 
-    async def send(self, record: OutgoingRecord) -> None:
-        """Return when *record* is acknowledged; raises ``NotTakenError`` or ``TransportError``."""
-        await self._check(record)
-        await self._producer.send(record)
+    def send(self, record: OutgoingRecord, on_sent: OnSent) -> None:
+        """Send *record*; *on_sent* is told later, by the event loop."""
+        topic = record.topic
+        count = self._counts.known(topic)
+        if topic in self._held or not count or (record.partition or 0) >= count:
+            self._hold(record, on_sent)
+        else:
+            self._pass_on(record, on_sent, count)
 
     async def stop(self) -> None:
         """Flush and disconnect, within a bound. Idempotent."""
@@ -101,22 +107,50 @@ class KafkaClientTransport:
         followers, self._followers = self._followers, []
         readers = [*followers, *(() if reader is None else (reader,))]
         await asyncio.gather(*(each.stop() for each in readers))
+        if self._asking:
+            await asyncio.wait(self._asking)  # a look-up has an end of its own
         await self._producer.stop()
 
-    async def _check(self, record: OutgoingRecord) -> None:
-        """Refuse what aiokafka would refuse with a foreign error, or wait for in vain."""
-        if record.key is None and record.value is None:
-            raise NotTakenError("a record needs a key or a value: aiokafka sends none without both")
+    def _hold(self, record: OutgoingRecord, on_sent: OnSent) -> None:
+        """Keep *record*, and what follows it on its topic, until the partitions are known."""
+        held = self._held.get(record.topic)
+        if held is not None:
+            held.append((record, on_sent))
+            return
+        self._held[record.topic] = [(record, on_sent)]
+        asking = asyncio.get_running_loop().create_task(self._release(record.topic))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+
+    async def _release(self, topic: str) -> None:
+        """Look *topic* up, then pass on what is held, in its order."""
+        count: int | None = None
+        refusal = f"topic {topic!r} is not there"
         try:
-            count = await self._counts(record.topic)
-            if count is not None and (record.partition or 0) >= count:
-                self._counts.forget(record.topic)  # it may have grown
-                count = await self._counts(record.topic)
+            count = await self._counts(topic)
+            wanted = max([record.partition or 0 for record, _ in self._held[topic]])
+            if count is not None and wanted >= count:
+                self._counts.forget(topic)  # it may have grown
+                count = await self._counts(topic)
         except TransportError as error:
-            raise NotTakenError(str(error)) from error
-        if count is None:
-            raise NotTakenError(f"topic {record.topic!r} is not there")
-        if record.partition is not None and not 0 <= record.partition < count:
-            raise NotTakenError(
-                f"topic {record.topic!r} has no partition {record.partition}; it has {count}"
-            )
+            refusal = str(error)
+        for record, on_sent in self._held.pop(topic):
+            if count:
+                self._pass_on(record, on_sent, count)
+            else:
+                on_sent(NotTakenError(refusal))
+
+    def _pass_on(self, record: OutgoingRecord, on_sent: OnSent, count: int) -> None:
+        """Send *record*, unless aiokafka would refuse it with a foreign error."""
+        partition = record.partition
+        refusal = None
+        if record.key is None and record.value is None:
+            refusal = "a record needs a key or a value: aiokafka sends none without both"
+        elif partition is not None and not 0 <= partition < count:
+            refusal = f"topic {record.topic!r} has no partition {partition}; it has {count}"
+        if refusal is not None:
+            asyncio.get_running_loop().call_soon(on_sent, NotTakenError(refusal))
+            return
+        if partition is None:
+            partition = self._producer.partition_for(record, count)
+        self._producer.send(record, partition, on_sent)

@@ -105,6 +105,11 @@ class PartitionCounts:
             asking.add_done_callback(lambda _: self._asking.pop(topic, None))
         return await asyncio.shield(asking)
 
+    def known(self, topic: str) -> int | None:
+        """How many partitions *topic* has, where that need not be asked."""
+        known = self._known.get(topic)
+        return None if known is None or self._clock() >= known.until else known.partitions
+
     def forget(self, topic: str) -> None:
         """Look *topic* up again the next time."""
         self._known.pop(topic, None)

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
 from ondemand.errors import TransportError
+from ondemand.transport.base import NotTakenError, OnSent
 
 if TYPE_CHECKING:
     from ondemand.transport.memory import MemoryBroker, _Log
+
+STOPPED: Final = "this transport is not started, or stopped"
 
 
 class MemoryClientTransport:
@@ -65,10 +68,18 @@ class MemoryClientTransport:
         self._followers.append(follower)
         return follower
 
-    async def send(self, record: OutgoingRecord) -> None:
-        """Append *record*; raises ``TransportError`` where the broker does not take it."""
-        self._require_started()
-        self._broker.append(record)
+    def send(self, record: OutgoingRecord, on_sent: OnSent) -> None:
+        """Append *record*, or tell why the broker does not take it."""
+        loop = self._loop
+        if loop is None:
+            asyncio.get_running_loop().call_soon(on_sent, NotTakenError(STOPPED))
+            return
+        error: TransportError | None = None
+        try:
+            self._broker.append(record)
+        except TransportError as refusal:
+            error = refusal
+        loop.call_soon(on_sent, error)
 
     async def stop(self) -> None:
         """Be told of nothing any more. Idempotent."""
@@ -92,7 +103,7 @@ class MemoryClientTransport:
 
     def _require_started(self) -> None:
         if self._loop is None:
-            raise TransportError("this transport is not started, or stopped")
+            raise TransportError(STOPPED)
 
     def _wake(self) -> None:
         loop = self._loop

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ondemand import limits
-from ondemand.client.request import PreparedRequest, check_options, correlation_bytes, prepare
+from ondemand.client.request import PreparedRequest, check_options, correlation_bytes, request_form
 from ondemand.contract.codec import decode_request
 from ondemand.contract.headers import Dialect, ReplyAddress
 from ondemand.contract.tensor import Datatype, Tensor
@@ -18,7 +18,7 @@ ADDRESS = ReplyAddress(b"id-1", "checkout.replies", 3, Dialect.NATIVE)
 def prepared(inputs: Any = None, *, model: str = "digits", **options: Any) -> PreparedRequest:
     options.setdefault("timeout_seconds", 2.0)
     options.setdefault("binary_default", True)
-    return prepare(model, {"image": IMAGE} if inputs is None else inputs, **options)
+    return request_form(model, **options).prepare({"image": IMAGE} if inputs is None else inputs)
 
 
 def test_the_deadline_is_now_plus_the_timeout() -> None:

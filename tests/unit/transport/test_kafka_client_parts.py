@@ -9,6 +9,7 @@ from ondemand.contract.record import Partition
 from ondemand.errors import ConfigurationError, TransportError
 from ondemand.testing.conformance_harness import outgoing
 from ondemand.transport import kafka_client_metadata
+from ondemand.transport.base import send_and_wait
 from ondemand.transport.kafka_client import KafkaClientTransport
 from ondemand.transport.kafka_client_config import PROTECTED, ClientAddress
 from ondemand.transport.kafka_client_metadata import PartitionCounts
@@ -54,7 +55,7 @@ async def test_nothing_works_before_the_start() -> None:
     """Every call before ``start`` says so, with an error of our own."""
     transport = KafkaClientTransport(kafka="127.0.0.1:9")
     for call in (
-        transport.send(outgoing("requests")),
+        send_and_wait(transport, outgoing("requests")),
         transport.partition_count("requests"),
         transport.listen(Partition("replies", 0)),
         transport.fetch(0.0),
