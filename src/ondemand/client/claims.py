@@ -70,10 +70,8 @@ class ClaimDesk:
             ) from error
         return request._replace(claim=claim)
 
-    def settle(self, claim: Claim | None, arrival: Arrival) -> None:
+    def settle(self, claim: Claim, arrival: Arrival) -> None:
         """Delete the object of an exchange that is over, unless somebody may need it still."""
-        if claim is None:
-            return
         if isinstance(arrival, NoReply):
             over = arrival.cause is Cause.NOT_TAKEN
         else:

@@ -30,8 +30,6 @@ FLUSH_SECONDS: Final = 1.0
 THERE_SECONDS: Final = 1.0
 """A topic that was there is not looked up again so soon."""
 
-TOPICS_MAX: Final = 10_000
-
 
 class Connection:
     """A started client. Belongs to the event loop that it was made in."""
@@ -63,7 +61,7 @@ class Connection:
         )
         self._presence = Presence(transport, clock=clock)
         self._claims = ClaimDesk(settings, clock=clock)
-        self._there: dict[str, float] = {}  # request topics, and how long they count as there
+        self._there: set[str] = set()  # request topics that were looked up just now
         self._reading_again: asyncio.Task[None] | None = None
 
     @property
@@ -139,7 +137,8 @@ class Connection:
 
     def read(self, arrival: Arrival, exchange: Exchange, arrived_at: float) -> Prediction:
         """What came for *exchange*; raises ``PredictionError`` where that is no prediction."""
-        self._claims.settle(exchange.claim, arrival)
+        if exchange.claim is not None:
+            self._claims.settle(exchange.claim, arrival)
         account = self._presence.account(exchange.topic) if isinstance(arrival, NoReply) else ""
         return read_arrival(arrival, exchange, arrived_at, account=account)
 
@@ -229,7 +228,7 @@ class Connection:
 
     def _is_clear(self, form: RequestForm) -> bool:
         """Whether there is nothing to wait for and nothing to look up before a request is sent."""
-        if not self._reader.running or self._there.get(form.topic, 0.0) < self.loop.time():
+        if form.topic not in self._there or not self._reader.running:
             return False
         return (form.unserved or self._settings.unserved) == "wait" or (
             self._presence.looked and self._presence.serves(form.topic)
@@ -240,9 +239,9 @@ class Connection:
         if not self._reader.running:
             await self._read_again()
         await self._check_topic(form.topic, _no_model(form))
-        if len(self._there) >= TOPICS_MAX:
-            self._there.clear()
-        self._there[form.topic] = self.loop.time() + THERE_SECONDS
+        if form.topic not in self._there:
+            self._there.add(form.topic)
+            self.loop.call_later(THERE_SECONDS, self._there.discard, form.topic)
         await self._check_served(form)
 
     async def _check_served(self, form: RequestForm) -> None:

@@ -1,6 +1,7 @@
 """Requests under way: registered, published, and given their reply or the reason why none came."""
 
 import asyncio
+import math
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ class Exchanges:
         self._sending = 0
         self._all_sent = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
 
     async def wait_for_place(self, timeout_seconds: float | None) -> None:
         """Return with a place: one more reply may be awaited.
@@ -110,7 +112,8 @@ class Exchanges:
         expires_at = exchange.started + self._send_seconds_max
         # Register before publish: the reply may be here before the acknowledgement is.
         self._pending.register(exchange.correlation_id, waiter, expires_at=expires_at)
-        self._watch(expires_at)
+        if expires_at < self._timer_at:
+            self._watch(expires_at)
         self.sent += 1
         self._sending += 1
         # A caller that gives up does not tear a send apart, and a reply counts even if the
@@ -148,22 +151,22 @@ class Exchanges:
         else:
             # The timeout counts from here: what the send took is not taken from the worker's time.
             expires_at = self._loop.time() + exchange.timeout_seconds
-            if self._pending.acknowledge(exchange.correlation_id, expires_at=expires_at):
+            awaited = self._pending.acknowledge(exchange.correlation_id, expires_at=expires_at)
+            if awaited and expires_at < self._timer_at:
                 self._watch(expires_at)
         self._sending -= 1
         if not self._sending:
             self._all_sent.set()
 
     def _watch(self, expires_at: float) -> None:
-        """See to it that ``_expire`` runs at *expires_at* or before: one timer serves all."""
+        """See to it that ``_expire`` runs at *expires_at*: one timer serves all."""
         if self._timer is not None:
-            if self._timer.when() <= expires_at:
-                return
             self._timer.cancel()
         self._timer = self._loop.call_at(expires_at, self._expire)
+        self._timer_at = expires_at
 
     def _expire(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, math.inf
         self._pending.expire(self._loop.time())
         expiry = self._pending.next_expiry
         if expiry is not None:

@@ -12,14 +12,14 @@ from ondemand.client.prediction import Outcome
 from ondemand.client.request import Inputs, RequestForm
 from ondemand.errors import PredictionError
 
-OFFERS_PER_TURN: Final = 16
+OFFERS_PER_TURN: Final = 32
 """After so many inputs the event loop gets its turn, however fast the source is."""
 
 
 class _Slot:
     """One input's place in the window. A ``Waiter``: cheaper than a future, as nobody awaits it."""
 
-    __slots__ = ("_window", "arrival", "arrived_at", "exchange", "failure", "index")
+    __slots__ = ("_window", "arrival", "arrived_at", "exchange", "failure", "index", "settled")
 
     def __init__(self, index: int, window: "Window") -> None:
         self.index = index
@@ -27,10 +27,11 @@ class _Slot:
         self.arrival: Arrival | None = None
         self.arrived_at = 0.0
         self.failure: Exception | None = None
+        self.settled = False
         self._window = window
 
     def done(self) -> bool:
-        return self.arrival is not None or self.failure is not None
+        return self.settled
 
     def set_result(self, result: Arrival, /) -> None:
         self.arrival = result
@@ -96,19 +97,21 @@ class Window:
 
     def arrived(self, slot: _Slot) -> None:
         """*slot* has its arrival or its failure; others may have its place among the pending."""
+        slot.settled = True
         slot.arrived_at = self._connection.loop.time()
         if slot.exchange is not None:
             self._connection.end(slot.exchange)
         if not self._ordered:
             self._queue.append(slot)
-        if self._queue[0].done():
+        if self._queue[0].settled:
             self._arrived.set()
 
     def take(self) -> list[_Slot]:
         """What can be handed out now, possibly nothing."""
         taken = []
-        while self._queue and self._queue[0].done():
-            taken.append(self._queue.popleft())
+        queue = self._queue
+        while queue and queue[0].settled:
+            taken.append(queue.popleft())
         return taken
 
     async def wait(self) -> list[_Slot]:
@@ -123,8 +126,9 @@ class Window:
     def hand_out(self, slot: _Slot) -> Outcome:
         """The outcome in *slot*; its room becomes free."""
         self._open.discard(slot)
+        if not self.free:
+            self._room.set()
         self.free += 1
-        self._room.set()
         if slot.exchange is None or slot.arrival is None:
             return Outcome(
                 slot.index, slot.failure or RuntimeError("handed out before it was done")
@@ -168,11 +172,13 @@ async def _pump(window: Window, inputs: Iterable[Inputs] | AsyncIterable[Inputs]
         if isinstance(inputs, AsyncIterable):
             async for item in inputs:
                 await window.offer(item)
-                await window.room()
+                if not window.free:
+                    await window.room()
             return
         for index, item in enumerate(inputs):
             await window.offer(item)
-            await window.room()
+            if not window.free:
+                await window.room()
             if index % OFFERS_PER_TURN == OFFERS_PER_TURN - 1:
                 await asyncio.sleep(0)
     finally:

@@ -21,7 +21,6 @@ from ondemand.contract.tensor import Datatype, Tensor
 from ondemand.errors import Status
 from ondemand.settings import ClientSettings
 from ondemand.transport.base import OnSent
-from ondemand.transport.kafka_client import KafkaClientTransport
 
 ROUND_TRIPS = 1_000
 ROW = np.zeros((1, 784), dtype=np.float32)

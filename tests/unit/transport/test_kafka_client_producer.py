@@ -222,7 +222,7 @@ async def test_a_batch_that_never_left_is_not_taken(made: list[ScriptedProducer]
 
 
 async def test_a_send_ends_in_time(made: list[ScriptedProducer]) -> None:
-    """Without an acknowledgement: unknown for what is under way, not taken for what waits behind."""
+    """Without an acknowledgement: unknown for what is under way, not taken for what waits."""
     producer = await started(send_timeout_seconds=0.05)
     under_way = Told(producer, [b"a"])
     await until(lambda: made[0].sent)
