@@ -8,7 +8,9 @@ from typing import Final, NamedTuple
 from ondemand.contract.codec import Body, encode_error
 from ondemand.contract.document import quoted
 from ondemand.contract.headers import (
+    CONTENT_TYPE,
     CORRELATION_ID,
+    HEAD_LENGTH,
     MODEL_VERSION,
     ROUTING,
     TRACEPARENT,
@@ -27,6 +29,10 @@ MODEL_NAME: Final = "model-name"
 SERVER_TIMING: Final = "server-timing"
 
 _COMMON_KEPT = 256
+_SHARED = (STATUS, MODEL_NAME, MODEL_VERSION, CONTENT_TYPE, HEAD_LENGTH)
+"""The headers that many replies share, but for those with a JSON body."""
+_SHARED_BYTES_KEPT = 512
+_known: dict[tuple[bytes | None, ...], tuple[Status, str, str, int | None]] = {}
 _STATUSES = {status.encode(): status for status in Status}
 _TIMING = re.compile(rb"(queue|model|batch);(?:dur|desc)=([0-9]{1,12}(?:\.[0-9]{1,9})?)(?![0-9.])")
 
@@ -130,18 +136,30 @@ def parse_reply(record: Record) -> Reply:
     """What a worker answered. Never raises: an unknown status or a malformed header is read as
     ``internal`` with a message that says so."""
     fields = index_headers(record.headers)
+    shared = tuple([fields.get(name) for name in _SHARED])
+    known = _known.get(shared)
+    if known is not None and record.value:
+        status, model_name, model_version, head_length = known
+        body = Body(record.value, head_length)
+        return Reply(status, model_name, model_version, fields.get(SERVER_TIMING), body)
+    model_name, model_version = _readable(fields, MODEL_NAME), _readable(fields, MODEL_VERSION)
     try:
         status, body = _outcome(fields, record.value)
     except RequestError as error:
         status = Status.INTERNAL
         body = Body(encode_error(status, f"the reply is malformed: {error.message}"), None)
-    return Reply(
-        status,
-        _readable(fields, MODEL_NAME),
-        _readable(fields, MODEL_VERSION),
-        fields.get(SERVER_TIMING),
-        body,
-    )
+    else:
+        _keep(shared, (status, model_name, model_version, body.head_length))
+    return Reply(status, model_name, model_version, fields.get(SERVER_TIMING), body)
+
+
+def _keep(shared: tuple[bytes | None, ...], said: tuple[Status, str, str, int | None]) -> None:
+    """Remember what these headers say, if all are there and short."""
+    if None in shared or sum([len(value or b"") for value in shared]) > _SHARED_BYTES_KEPT:
+        return  # whether one is null or missing makes a difference
+    if len(_known) >= _COMMON_KEPT:
+        _known.clear()
+    _known[shared] = said
 
 
 def _outcome(fields: HeaderFields, value: bytes | None) -> tuple[Status, Body]:

@@ -27,13 +27,22 @@ class Attempt:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Records that travel together. *unfit*: those that cannot travel at all, each with why."""
+    """Records that travel together. *unfit*: those that cannot travel at all, each with why.
+    *over*: when the next batch may follow."""
 
     lane: "Lane"
     builder: BatchBuilder
     attempts: list[Attempt] = field(default_factory=list)
     unfit: list[tuple[Attempt, Exception]] = field(default_factory=list)
     is_open: bool = False
+    over: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+    def leave(self) -> None:
+        """The next batch may follow: this one is settled, or left behind with its producer."""
+        if not self.over.done():
+            self.over.set_result(None)
 
     def add(self, attempt: Attempt) -> bool:
         """Whether there was room for *attempt*."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from random import choice, randrange
+from functools import partial
+from random import choice, random
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
@@ -43,13 +44,13 @@ _STOPPED: Final = "this transport is not started, or stopped"
 
 
 class _Running:
-    """A producer, and whether another one has taken its place."""
+    """A producer, and what is under way with it."""
 
-    __slots__ = ("gone", "producer")
+    __slots__ = ("batches", "producer")
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self.producer = producer
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.batches: set[Batch] = set()
 
 
 class RequestProducer:
@@ -106,7 +107,7 @@ class RequestProducer:
             return 0
         if record.key is not None:
             return int(murmur2(record.key) & _HASH_MASK) % count
-        index = randrange(count)  # noqa: S311 - it spreads load, and keeps no secret
+        index = int(random() * count)  # noqa: S311 - it spreads load, and keeps no secret
         if self._running is None:
             return index
         cluster = self._running.producer.client.cluster
@@ -170,10 +171,13 @@ class RequestProducer:
             self._judge(running, batch, error)
             return
         batch.open()
-        acknowledged.add_done_callback(lambda future: self._settle(running, batch, future))
-        await asyncio.wait({acknowledged, running.gone}, return_when=asyncio.FIRST_COMPLETED)
+        running.batches.add(batch)
+        acknowledged.add_done_callback(partial(self._settle, running, batch))
+        await batch.over
 
     def _settle(self, running: _Running, batch: Batch, acknowledged: "asyncio.Future[Any]") -> None:
+        running.batches.discard(batch)
+        batch.leave()
         error = errors.ProducerClosed() if acknowledged.cancelled() else acknowledged.exception()
         if error is not None:
             self._judge(running, batch, error)
@@ -290,7 +294,8 @@ class RequestProducer:
 
     def _retire(self, old: _Running, flush_seconds: float) -> None:
         """Close *old* in the background: what is under way gets some time to end."""
-        old.gone.set_result(None)
+        for batch in old.batches:
+            batch.leave()
         closing = asyncio.get_running_loop().create_task(_close(old.producer, flush_seconds))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)

@@ -137,6 +137,7 @@ async def test_partitions_do_not_wait_for_each_other(made: list[ScriptedProducer
     await until(lambda: len(made[0].sent) == 2)
     made[0].sent[1][1].set_result(None)
     assert await quick.all() == {b"quick": None}
+    made[0].sent[0][1].set_result(None)
     await producer.stop()
 
 
