@@ -122,9 +122,9 @@ def calls_per_round_trip(ask: Callable[[PredictionClient, int], object]) -> floa
 
 def test_one_of_many_takes_no_more_calls_than_it_did() -> None:
     """From an input to its outcome, with the acknowledgement and the reply between them."""
-    assert calls_per_round_trip(ask_many) <= 0
+    assert calls_per_round_trip(ask_many) <= 147
 
 
 def test_a_single_predict_takes_no_more_calls_than_it_did() -> None:
     """The same for one request at a time, with the turns of the event loop that it needs."""
-    assert calls_per_round_trip(ask_one_by_one) <= 0
+    assert calls_per_round_trip(ask_one_by_one) <= 262
