@@ -167,19 +167,23 @@ async def outcomes(
 
 
 async def _pump(window: Window, inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> None:
-    """Take from the source only what there is room for."""
+    """Take from the source only what there is room for, and say when that was all."""
     try:
-        if isinstance(inputs, AsyncIterable):
-            async for item in inputs:
-                await window.offer(item)
-                if not window.free:
-                    await window.room()
-            return
-        for index, item in enumerate(inputs):
+        await _offer_all(window, inputs)
+    finally:
+        window.complete()
+
+
+async def _offer_all(window: Window, inputs: Iterable[Inputs] | AsyncIterable[Inputs]) -> None:
+    if isinstance(inputs, AsyncIterable):
+        async for item in inputs:
             await window.offer(item)
             if not window.free:
                 await window.room()
-            if index % OFFERS_PER_TURN == OFFERS_PER_TURN - 1:
-                await asyncio.sleep(0)
-    finally:
-        window.complete()
+        return
+    for index, item in enumerate(inputs):
+        await window.offer(item)
+        if not window.free:
+            await window.room()
+        if index % OFFERS_PER_TURN == OFFERS_PER_TURN - 1:
+            await asyncio.sleep(0)

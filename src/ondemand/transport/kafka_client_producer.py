@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from functools import partial
 from random import choice, random
 from typing import Any, Final
@@ -131,8 +132,7 @@ class RequestProducer:
             self._retire(running, max(flushed_until - time.monotonic(), 0.0))
         if self._closing:
             await asyncio.wait(self._closing)
-        for attempt in list(self._untold):
-            self._fail(attempt, "this transport was stopped")
+        self._fail_all(list(self._untold), "this transport was stopped")
         if self._timer is not None:
             self._timer.cancel()
 
@@ -146,14 +146,10 @@ class RequestProducer:
             while lane.waiting:
                 running = await self._current()
                 if running is None:
-                    for attempt in lane.take():
-                        self._fail(attempt, _STOPPED)
+                    self._fail_all(lane.take(), _STOPPED)
                     return
                 batch = lane.load(running.producer.create_batch(), self._record_bytes_max)
-                for attempt, error in batch.unfit:
-                    self._fail(attempt, str(error), error)
-                if batch.attempts:
-                    await self._deliver(running, batch)
+                await self._deliver(running, batch)
         finally:
             lane.driver = None
             if not lane.waiting:
@@ -162,6 +158,10 @@ class RequestProducer:
     async def _deliver(self, running: _Running, batch: Batch) -> None:
         """Return when *batch* is settled, or another producer is there for what comes next."""
         lane, producer = batch.lane, running.producer
+        for attempt, reason in batch.unfit:
+            self._fail(attempt, str(reason), reason)
+        if not batch.attempts:
+            return
         try:
             await _know(producer, lane.topic, lane.partition)
             acknowledged: asyncio.Future[Any] = await producer.send_batch(
@@ -210,6 +210,10 @@ class RequestProducer:
             lane = self._lanes.setdefault((batch.lane.topic, batch.lane.partition), batch.lane)
             lane.waiting.extendleft(reversed(again))
             self._keep_going(lane)
+
+    def _fail_all(self, attempts: Sequence[Attempt], message: str) -> None:
+        for attempt in attempts:
+            self._fail(attempt, message)
 
     def _fail(self, attempt: Attempt, message: str, cause: BaseException | None = None) -> None:
         """Tell that *attempt* failed; that it was not taken only where that is certain."""
