@@ -85,6 +85,7 @@ class MemoryClientTransport:
         """Be told of nothing any more. Idempotent."""
         self._broker.unwatch(self._wake)
         self._loop = None
+        await asyncio.sleep(0)  # who was not told of a send yet is told in this turn
         for follower in self._followers:
             await follower.stop()
 

@@ -205,3 +205,20 @@ def test_a_dead_letter_has_no_dialect_that_nobody_knows():
     assert "dead-letter-dialect" not in fields
     assert fields["dead-letter-reason"] == b"internal"
     assert fields["dead-letter-message"].decode() == "é" * (HEADER_VALUE_BYTES_MAX // 2)
+
+
+@pytest.mark.parametrize("name", ["status", "content-type", "inference-header-content-length"])
+def test_headers_that_are_known_let_nothing_pass(name):
+    """A reply that differs from a sound one in one header is judged by itself."""
+    sound = {
+        "status": b"ok",
+        "model-name": b"digits",
+        "model-version": b"1",
+        "content-type": b"application/octet-stream",
+        "inference-header-content-length": b"2",
+    }
+    assert parse_reply(received(list(sound.items()), b"{}")).status is Status.OK
+    for value in (None, b"", b"other"):
+        changed = list({**sound, name: value}.items())
+        assert parse_reply(received(changed, b"{}")).status is Status.INTERNAL
+    assert parse_reply(received(list(sound.items()), b"")).status is Status.INTERNAL
