@@ -19,7 +19,7 @@ def prediction(**outputs: object) -> Prediction:
         outputs={name: np.asarray(value) for name, value in outputs.items()},
         model_name="digits",
         model_version="1.0.0",
-        timing=ServerTiming(1.5, 0.5, 4),
+        server_timing=ServerTiming(1.5, 0.5, 4).header(),
         round_trip_ms=3.25,
         correlation_id=b"1",
     )

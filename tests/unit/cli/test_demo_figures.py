@@ -16,7 +16,7 @@ from ondemand.errors import OutcomeUnknownError
 def outcome(index: int, *, batch_rows: int = 1, ms: float = 1.0, **outputs: object) -> Outcome:
     """One answer."""
     arrays = {name: np.asarray(value) for name, value in outputs.items()}
-    timing = ServerTiming(0.0, 0.0, batch_rows)
+    timing = ServerTiming(0.0, 0.0, batch_rows).header()
     return Outcome(index, Prediction(arrays, "m", "1", timing, ms, b"1"))
 
 

@@ -10,7 +10,6 @@ from ondemand.cli import predict
 from ondemand.cli.recipe import Form, KnownInput, Recipe
 from ondemand.client import PredictionClient
 from ondemand.client.prediction import Outcome, Prediction
-from ondemand.contract.reply import ServerTiming
 from ondemand.contract.tensor import Datatype
 from ondemand.errors import NotSentError, OutcomeUnknownError
 from ondemand.settings import ClientSettings
@@ -43,7 +42,7 @@ class Echo(PredictionClient):
                 index += 1
 
     def answer(self, inputs):
-        return Prediction(inputs, "m", "1", ServerTiming(), 1.0, b"1")
+        return Prediction(inputs, "m", "1", None, 1.0, b"1")
 
 
 @pytest.fixture
