@@ -115,7 +115,7 @@ def test_a_partition_begins_where_a_pending_transaction_leaves_it(
     eventually(lambda: transport.fetch(1, 0.05) and first.partitions, "assigned")
     stored = dict.fromkeys((Partition(topic, index) for index in range(PARTITIONS)), 1)
     transport.transact([], stored, transport.membership)
-    dying = transport._producer.handle
+    dying = transport._producer.handle.current
     dying.begin_transaction()
     pending = [TopicPartition(topic, index, 2) for index in range(PARTITIONS)]
     dying.send_offsets_to_transaction(pending, transport.membership.metadata, 5)

@@ -2,15 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from ondemand.contract.record import OutgoingRecord
-from ondemand.errors import ConfigurationError, TransportError
+from ondemand.errors import TransportError
 from ondemand.transport.base import PublishFailure, TransactionAbortedError
 from ondemand.transport.kafka_worker_config import KafkaAddress, log
 from ondemand.transport.kafka_worker_errors import (
@@ -18,35 +17,22 @@ from ondemand.transport.kafka_worker_errors import (
     News,
     error_of,
     publish_error,
-    start_error,
 )
+from ondemand.transport.kafka_worker_renewal import AGAIN_SECONDS, STEP_SECONDS, RenewedProducer
 from ondemand.transport.kafka_worker_topics import PartitionCounts
-
-STEP_SECONDS: Final = 1.0
-"""How long one call into the library may wait; between two, this module looks what is wrong."""
 
 COMMIT_SECONDS: Final = 90.0
 """How long a commit may stay unanswered: longer than an outage that brokers come back from."""
 
 ABORT_SECONDS: Final = 5.0
+RENEW_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 5.0
 PROBE_SECONDS: Final = 2.0
-AGAIN_SECONDS: Final = 0.02
 BUFFER_POLL_SECONDS: Final = 0.01
 ALONE_TOPICS_MAX: Final = 1_000
 
 _ANY_PARTITION: Final = -1
 _TOO_LARGE: Final = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
-
-_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        # A broker that still writes the end of the last transaction says "again": at the default
-        # of 100 ms a round trip at 1,000 requests/s takes 50 ms, at 5 ms it takes 6 ms.
-        "retry.backoff.ms": 5,
-        # That it went well is said once, by the commit.
-        "delivery.report.only.error": True,
-    }
-)
 
 
 class _Report(NamedTuple):
@@ -77,34 +63,18 @@ class TransactionalProducer:
     ) -> None:
         self._news = news
         self._timeout_seconds = timeout_seconds
-        self._producer = _made(address, news, transactional_id, timeout_seconds)
-        self._counts = PartitionCounts(self._producer, timeout_seconds=STEP_SECONDS)
+        self.handle: Final = RenewedProducer(
+            address, news, transactional_id=transactional_id, timeout_seconds=timeout_seconds
+        )
+        """For look-ups that must be as fresh as what is sent: they follow the producer in use."""
+        self._counts = PartitionCounts(self.handle, timeout_seconds=STEP_SECONDS)
         self._busy = threading.Lock()
         self._open = False
         self._alone: set[str] = set()
 
-    @property
-    def handle(self) -> Producer:
-        """The library's producer, for look-ups that must be as fresh as what it sends by."""
-        return self._producer
-
     def start(self, timeout_seconds: float) -> None:
         """Get the right to transact. Raises ``ConfigurationError`` where the broker refuses it."""
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            try:
-                self._producer.init_transactions(max(deadline - time.monotonic(), STEP_SECONDS))
-            except KafkaException as failure:
-                error = error_of(failure)
-                if not error.retriable() or time.monotonic() >= deadline:
-                    raise ConfigurationError(
-                        f"the broker does not let this worker begin transactions: {error.str()}. "
-                        'With the guarantee "exactly-once" its login needs the right to write '
-                        "transactional IDs that begin with the name of its group"
-                    ) from failure
-                time.sleep(AGAIN_SECONDS)
-            else:
-                return
+        self.handle.start(timeout_seconds)
 
     def transact(
         self, records: Sequence[OutgoingRecord], offsets: list[TopicPartition], membership: Any
@@ -124,7 +94,7 @@ class TransactionalProducer:
         """Let the library log, and tell its errors, while nothing is transacted."""
         if self._busy.acquire(blocking=False):
             try:
-                self._producer.poll(0)
+                self.handle.serve()
             finally:
                 self._busy.release()
 
@@ -141,13 +111,17 @@ class TransactionalProducer:
         finally:
             self._busy.release()
 
+    @property
+    def _producer(self) -> Producer:
+        return self.handle.current
+
     def _attempt(
         self, records: Sequence[OutgoingRecord], offsets: list[TopicPartition], membership: Any
     ) -> bool:
         """True: committed. False: aborted, and worth another attempt at once."""
         reports: list[_Report] = []
-        store = partial(self._producer.send_offsets_to_transaction, offsets, membership)
         self._begin()
+        store = partial(self._store, offsets, membership)
         try:
             self._produce_all(records, reports)
             self._repeated(store, self._timeout_seconds)
@@ -167,11 +141,27 @@ class TransactionalProducer:
         return self._judged(records, reports, aborted, error)
 
     def _begin(self) -> None:
+        """Raises ``TransactionAbortedError`` where no producer that may begin can be had now."""
+        if self.handle.spent:
+            self._renew()
         try:
             self._producer.begin_transaction()
         except KafkaException as failure:
             self._give_up(failure)
         self._open = True
+
+    def _renew(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._repeated(self.handle.renew, RENEW_SECONDS)
+        except _MustAbortError as failure:
+            raise TransactionAbortedError(
+                f"no transaction could be begun after one that was aborted: {failure}"
+            ) from failure
+        log.info("a new producer after an abort, in %.0f ms", 1000 * (time.monotonic() - begun))
+
+    def _store(self, offsets: list[TopicPartition], membership: Any, seconds: float) -> None:
+        self._producer.send_offsets_to_transaction(offsets, membership, seconds)
 
     def _produce_all(self, records: Sequence[OutgoingRecord], reports: list[_Report]) -> None:
         for record in records:
@@ -250,6 +240,7 @@ class TransactionalProducer:
         except _MustAbortError as failure:
             raise reason from failure
         self._open = False
+        self.handle.spent = True
         self._producer.poll(0)
 
     def _repeated(
@@ -344,22 +335,3 @@ def _report(
     """A delivery report: with this producer's options, always of a record that was not written."""
     if error is not None:
         reports.append(_Report(record, error))
-
-
-def _made(
-    address: KafkaAddress, news: News, transactional_id: str, timeout_seconds: float
-) -> Producer:
-    timeout_ms = round(timeout_seconds * 1000)
-    timeouts = {"transaction.timeout.ms": timeout_ms, "message.timeout.ms": timeout_ms}
-    options = {
-        **address.producer(),
-        **_OPTIONS,
-        **timeouts,
-        **address.options,
-        "transactional.id": transactional_id,
-        "error_cb": news,
-    }
-    try:
-        return Producer(options, logger=log)
-    except KafkaException as error:
-        raise start_error(error) from error
