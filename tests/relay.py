@@ -80,12 +80,12 @@ class Relay:
             refused = self._severed
             while request := _frame(client):
                 kind, _, correlation_id, length = struct.unpack_from(">hhih", request, 4)
-                if request[14 : 14 + max(length, 0)] == self._client_id:
-                    if refused:
-                        break
-                    if self._armed and kind == PRODUCE:
-                        self._armed, self._severed = False, True
-                        untold.add(correlation_id)
+                chosen = request[14 : 14 + max(length, 0)] == self._client_id
+                if chosen and refused:
+                    break
+                if chosen and self._armed and kind == PRODUCE:
+                    self._armed, self._severed = False, True
+                    untold.add(correlation_id)
                 broker.sendall(request)
         _shut(client)
         _shut(broker)
