@@ -338,8 +338,11 @@ class Processor:
         return max(room, 1)
 
     def _patience_seconds(self) -> float:
-        """How long a turn may wait for a record: until the next deadline, if that is sooner."""
+        """How long a turn may wait for a record: until the next deadline, or until a batch is due,
+        if that is sooner."""
         idle_seconds = CLAIM_SECONDS if len(self._claims) else IDLE_SECONDS
+        if (due_seconds := self._runner.due_seconds()) is not None:
+            idle_seconds = min(max(due_seconds, 0.001), idle_seconds)
         if (deadline_ms := self._batcher.deadline_ms) is None:
             return idle_seconds
         return min(max((deadline_ms - self._now_ms()) / 1000, 0.001), idle_seconds)

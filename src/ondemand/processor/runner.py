@@ -33,6 +33,8 @@ TRY_SECONDS = 0.02
 also waits for the interpreter's lock, and seems to cost more than it does."""
 
 TRY_EVERY_SECONDS = 1.0
+TRY_WAIT_SECONDS = 0.005
+"""How long the model thread leaves a batch lying, so that the intake thread can try it."""
 
 
 class Runner:
@@ -96,7 +98,7 @@ class Runner:
         with self.changed:
             for request in requests:
                 self.batcher.offer(request)
-            if not self._is_cheap():
+            if not (self._is_cheap() or self._is_to_be_tried()):
                 self.changed.notify()
 
     def turn(self) -> None:
@@ -107,6 +109,17 @@ class Runner:
         while self._take_cheap():
             pass
         self._model.check()
+
+    def due_seconds(self) -> float | None:
+        """In how many seconds the window of a batch closes that is the intake thread's to run; None
+        where there is no such batch."""
+        if not len(self.batcher):
+            return None
+        with self.changed:
+            ready_at = self.batcher.ready_at()
+            if ready_at is None or not self._is_cheap():
+                return None
+            return max(ready_at - self._clock(), 0.0)
 
     def take_expired(self) -> Sequence[Request]:
         """Requests whose deadline passed while they waited: to be answered unrun."""
@@ -123,7 +136,7 @@ class Runner:
         if not len(self.batcher):  # only this thread adds to it
             return False
         with self.changed:
-            batch = self._take() if self._is_cheap() else ()
+            batch = self._take() if self._is_cheap() or self._is_to_be_tried() else ()
             if not batch:
                 self.changed.notify()
                 return False
@@ -138,13 +151,16 @@ class Runner:
         return True
 
     def _is_cheap(self) -> bool:
+        """Whether the next batch is the intake thread's."""
+        cost = self._inline_cost if self._inline_cost.known else self._cost
         rows = min(self.batcher.rows, self.batcher.rows_max)
-        if self._inline_cost.known and self._inline_cost.seconds(rows) <= INLINE_SECONDS:
-            return True
-        if not self._cost.known or self._cost.seconds(rows) > TRY_SECONDS:
-            return False
-        is_new = not self._inline_cost.known and self._cost.seconds(rows) <= INLINE_SECONDS
-        return is_new or self._clock() >= self._try_at
+        return cost.known and cost.seconds(rows) <= INLINE_SECONDS
+
+    def _is_to_be_tried(self) -> bool:
+        """Whether it may be, and it is time to find out."""
+        rows = min(self.batcher.rows, self.batcher.rows_max)
+        may_be = self._cost.known and self._cost.seconds(rows) <= TRY_SECONDS
+        return may_be and self._clock() >= self._try_at
 
     # --- the model thread --------------------------------------------------------------------
 
@@ -164,7 +180,7 @@ class Runner:
     def _next(self) -> None:
         """Run the next batch; return after a while where there is none."""
         with self.changed:
-            batch = self._take()
+            batch = self._take_expensive()
             if not batch:
                 self.changed.wait(self._patience_seconds())
             else:
@@ -178,6 +194,13 @@ class Runner:
         finally:
             self._busy = False
 
+    def _take_expensive(self) -> Sequence[Request]:
+        """The next batch, unless it is the intake thread's."""
+        if self._is_to_be_tried() and len(self.batcher) and not self._busy:
+            self.changed.wait(TRY_WAIT_SECONDS)  # it comes by after each fetch
+            self._try_at = max(self._try_at, self._clock() + TRY_EVERY_SECONDS)
+        return () if self._is_cheap() else self._take()
+
     def _watch(self) -> None:
         """Stop a run of the intake thread that is overdue; only the process's end stops some."""
         try:
@@ -186,7 +209,7 @@ class Runner:
             self._leave(error)
 
     def _patience_seconds(self) -> float:
-        ready_at = None if self._busy else self.batcher.ready_at()
+        ready_at = None if self._busy or self._is_cheap() else self.batcher.ready_at()
         if ready_at is None:
             return TICK_SECONDS
         return min(max(ready_at - self._clock(), 0.0), TICK_SECONDS)

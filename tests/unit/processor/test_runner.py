@@ -67,14 +67,22 @@ class Stubborn(DoublingModel):
 
 
 @contextlib.contextmanager
-def running(model, *, run_seconds: float, clock=time.monotonic, leave=None) -> Iterator:
+def running(
+    model,
+    *,
+    run_seconds: float,
+    clock=time.monotonic,
+    leave=None,
+    started=True,
+    limits=BatchLimits(),  # noqa: B008 - frozen
+) -> Iterator:
     """A runner that has learnt that one row costs *run_seconds*, with what it sends."""
     cost, delivery = CostModel(), Delivery()
     cost.learn(rows=1, seconds=run_seconds)
     reporter = Reporter(EventLog(), WorkerMetrics())
     runner = Runner(
         model=Guard(model, timeout_seconds=0.5, cost=cost, clock=clock),
-        batcher=MicroBatcher(BatchLimits(), cost),
+        batcher=MicroBatcher(limits, cost),
         cost=cost,
         desk=Desk(Served("m", "1"), "m.dead-letters"),
         outbox=Outbox(delivery, reporter),
@@ -83,12 +91,14 @@ def running(model, *, run_seconds: float, clock=time.monotonic, leave=None) -> I
         clock=clock,
         leave=leave or (lambda error: None),
     )
-    runner.start()
+    if started:
+        runner.start()
     try:
         yield runner, delivery
     finally:
         runner.stop()
-        runner.join(BOUND_SECONDS)
+        if started:
+            runner.join(BOUND_SECONDS)
 
 
 def test_a_cheap_batch_is_run_by_the_thread_that_offers_it():
@@ -117,6 +127,42 @@ def test_what_only_seems_expensive_is_tried_in_the_thread_that_offers_it():
             runner.offer([request(offset)])
             runner.turn()
         assert delivery.threads == [HERE] * 3
+
+
+def test_what_is_cheap_is_left_to_the_thread_that_offers_it():
+    """Under a backlog there is always something to take: a model thread that took it once would
+    never stop, and both threads would want the interpreter's lock."""
+    with running(DoublingModel(), run_seconds=0.0, started=False) as (runner, delivery):
+        runner.offer([request(0)])
+        runner._next()
+        assert delivery.sent == []
+        runner.turn()
+        assert delivery.threads == [HERE]
+
+
+def test_what_nobody_comes_to_try_is_run_by_the_model_thread():
+    """The intake thread may be waiting for records: nobody waits long for it."""
+    with running(DoublingModel(), run_seconds=TRY_SECONDS, started=False) as (runner, delivery):
+        runner.offer([request(0)])
+        runner._next()
+        assert delivery.statuses() == ["ok"]
+
+
+def test_the_thread_that_offers_knows_when_a_window_closes():
+    """A cheap batch that waits for company is its own to run, and nobody wakes it."""
+    now = [100.0]
+    limits = BatchLimits(wait_seconds=0.25)
+    with running(
+        DoublingModel(), run_seconds=0.0, started=False, clock=lambda: now[0], limits=limits
+    ) as (runner, delivery):
+        assert runner.due_seconds() is None
+        runner.offer([request(0, taken_at=100.0)])
+        runner.turn()
+        assert (runner.due_seconds(), delivery.sent) == (0.25, [])
+        now[0] = 100.25
+        assert runner.due_seconds() == 0.0
+        runner.turn()
+        assert delivery.threads == [HERE]
 
 
 def test_what_is_expensive_is_tried_now_and_then():
