@@ -25,7 +25,7 @@ from ondemand.processor.request import Request
 TICK_SECONDS = 0.05
 """How late the model thread may see that it is told to stop, or that a window has closed."""
 
-INLINE_SECONDS = 0.001
+INLINE_SECONDS = 0.003
 """A batch that is done sooner is run by the intake thread. See docs/decisions/0011."""
 
 TRY_SECONDS = 0.02
