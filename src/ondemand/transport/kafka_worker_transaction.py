@@ -123,8 +123,10 @@ class TransactionalProducer:
         self._begin()
         store = partial(self._store, offsets, membership)
         try:
-            self._produce_all(records, reports)
+            # First, because this is asked again after a millisecond where the last transaction has
+            # not ended on the broker; the library registers partitions again only after 20 ms.
             self._repeated(store, self._timeout_seconds)
+            self._produce_all(records, reports)
             self._flush(records, reports, store)
             if not reports:
                 self._commit()
