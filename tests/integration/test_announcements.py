@@ -71,6 +71,11 @@ def start(
         worker.end(signal.SIGKILL)
 
 
+def serves(client: PredictionClient, model: str) -> bool:
+    """Whether *client* knows of somebody who serves *model*."""
+    return client._connection._presence.serves(f"{model}.requests")  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("guarantee", ["at-least-once", "exactly-once"])
 async def test_a_worker_is_seen_and_missed(
     kafka: SimpleNamespace, model: str, start: Callable[..., RunningWorker], guarantee: str
@@ -85,6 +90,7 @@ async def test_a_worker_is_seen_and_missed(
         assert time.monotonic() - asked < 1
         worker = start(f"guarantee={guarantee}")
         await asyncio.to_thread(worker.wait_ready)
+        await until(lambda: serves(client, model))  # it announces itself meanwhile
         assert (await client.predict(model, X)).outputs["y"].shape == (1, 4), worker.log
         worker.process.send_signal(signal.SIGSTOP)
         with pytest.raises(OutcomeUnknownError, match="1 worker is alive, answering"):
@@ -103,10 +109,10 @@ async def test_a_worker_that_was_killed_is_missed_after_its_silence(
     worker = start("announce_seconds=0.5")
     await asyncio.to_thread(worker.wait_ready)
     async with PredictionClient(settings=settings) as client:
+        await until(lambda: serves(client, model))
         await client.predict(model, X)
         worker.end(signal.SIGKILL)
-        presence = client._connection._presence  # type: ignore[union-attr]
-        await until(lambda: not presence.serves(f"{model}.requests"))
+        await until(lambda: not serves(client, model))
     async with PredictionClient(settings=settings) as client:
         with pytest.raises(NobodyServesError):
             await client.predict(model, X)
