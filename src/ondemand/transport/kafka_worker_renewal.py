@@ -79,6 +79,11 @@ class RenewedProducer:
         self.current, self._next = self._next, None
         self.spent = False
 
+    def begin_again(self) -> None:
+        """Let go of a new producer that did not get the right to transact in time: the next one
+        does not have to get out of whatever this one is in."""
+        self._next = None
+
     def serve(self) -> None:
         """Let the library log, and tell its errors."""
         self.current.poll(0)

@@ -157,6 +157,7 @@ class TransactionalProducer:
         try:
             self._repeated(self.handle.renew, RENEW_SECONDS)
         except _MustAbortError as failure:
+            self.handle.begin_again()
             raise TransactionAbortedError(
                 f"no transaction could be begun after one that was aborted: {failure}"
             ) from failure
