@@ -27,7 +27,8 @@ from ondemand.local import LocalKafka
 
 INLINE, THREAD = "inline", "thread"
 NEVER_CHEAP = (
-    "import sys; from ondemand.processor import runner; runner.INLINE_SECONDS = -1.0; "
+    "import sys; from ondemand.processor import runner; "
+    "runner.INLINE_SECONDS = runner.TRY_SECONDS = -1.0; "
     "from ondemand.cli.app import main; sys.exit(main())"
 )
 PROGRAMS = {INLINE: ["-m", "ondemand"], THREAD: ["-c", NEVER_CHEAP]}

@@ -22,6 +22,7 @@ SECONDS, SAMPLES_PER_SECOND = 6, 250
 STEPS = (
     "KafkaSource.fetch",
     "record_of",
+    "Forms.read",
     "locate",
     "check_route",
     "decode",

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ondemand.contract.tensor import DTYPES, Datatype, Tensor, all_finite
+from ondemand.contract.tensor import DTYPES, REALS, Datatype, Tensor, all_finite
 
 try:
     from simdjson import Parser
@@ -25,7 +25,6 @@ BYTES_MIN: Final = 1024
 
 Numbers: TypeAlias = Mapping[str, NDArray[np.float64]]
 
-_REAL = (Datatype.FP16, Datatype.FP32, Datatype.FP64)
 _LIST = re.compile(rb'"data"\s*:\s*(?=\[)')
 # Another thread that comes while it is in use is refused (RuntimeError), and goes the other way.
 _parser = None if Parser is None else Parser()
@@ -41,9 +40,10 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ListLayout:
-    """What *rest* says. Each place: name, datatype, shape, and how many numbers its list has."""
+    """What *head* says: a body without its lists. Each place: name, datatype, shape, and how many
+    numbers its list has."""
 
-    rest: bytes
+    head: bytes
     places: tuple[tuple[str, Datatype, tuple[int, ...], int], ...]
     wanted: tuple[str, ...]
     id: str | None
@@ -51,15 +51,15 @@ class ListLayout:
     @classmethod
     def of(
         cls,
-        rest: bytes,
+        head: bytes,
         tensors: Sequence[Tensor],
         *,
         wanted: tuple[str, ...],
         id: str | None,  # noqa: A002 - the contract's word
     ) -> "ListLayout":
-        """That of *rest*, which was sound. The lists are those of *tensors*, in this order."""
+        """That of *head*, which was sound. The lists are those of *tensors*, in this order."""
         places = [(each.name, each.datatype, each.shape, each.data.size) for each in tensors]
-        return cls(rest, tuple(places), wanted, id)
+        return cls(head, tuple(places), wanted, id)
 
     def arrays(self, numbers: Numbers) -> dict[str, NDArray[Any]] | None:
         """The arrays by name, one for each list; None where a list does not fit its place."""
@@ -101,7 +101,7 @@ def reals(
     numbers: NDArray[np.float64], datatype: Datatype, shape: Sequence[int], *, count: int
 ) -> NDArray[Any] | None:
     """*numbers* as an array of *shape*, which has *count* elements; None where they do not fit."""
-    if datatype not in _REAL or numbers.size != count:
+    if datatype not in REALS or numbers.size != count:
         return None
     if datatype is Datatype.FP64:
         return numbers.reshape(shape) if all_finite(numbers) else None

@@ -13,10 +13,9 @@ import numpy as np
 import orjson
 
 from ondemand.contract.codec import Body, InferResponse, encode_response, json_text
-from ondemand.contract.tensor import DTYPES, Datatype, Tensor, all_finite
+from ondemand.contract.tensor import DTYPES, REALS, Datatype, Tensor, all_finite
 
 _HEADS_KEPT = 256
-_REAL = (Datatype.FP16, Datatype.FP32, Datatype.FP64)
 _NO_DATA = b'"data":[]'  # in no JSON text: quotes within one have a backslash before them
 
 _Described = tuple[str, Datatype, tuple[int, ...], int]
@@ -124,8 +123,8 @@ class Rows:
         tensor = self.tensors[name]
         data = tensor.data
         texts = None
-        if self._is_cut(tensor) and (tensor.datatype not in _REAL or all_finite(data)):
-            if tensor.datatype in _REAL:
+        if self._is_cut(tensor) and (tensor.datatype not in REALS or all_finite(data)):
+            if tensor.datatype in REALS:
                 data = data.astype(np.float64)
             rows = np.ascontiguousarray(data.reshape(len(data), -1))
             written = orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY)

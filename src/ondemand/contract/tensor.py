@@ -29,6 +29,9 @@ class Datatype(StrEnum):
     BYTES = "BYTES"
 
 
+REALS = (Datatype.FP16, Datatype.FP32, Datatype.FP64)
+"""Those that hold fractions, and so NaN and infinities."""
+
 DTYPES: Mapping[Datatype, np.dtype[Any]] = MappingProxyType(
     {
         Datatype.BOOL: np.dtype(np.bool_),

@@ -113,9 +113,8 @@ class Forms:
         address = request.located.address
         if layout is None or address.dialect is not Dialect.NATIVE:
             return
-        head = layout.head if isinstance(layout, Layout) else layout.rest
-        if self._forms.get(head) is None:
-            self._forms.keep(head, Form(layout, request.rows, request.kind))
+        if self._forms.get(layout.head) is None:
+            self._forms.keep(layout.head, Form(layout, request.rows, request.kind))
             return
         fields = dict(request.located.record.headers)
         for name in _OWN:
@@ -128,7 +127,7 @@ class Forms:
             return
         if len(self._routes) >= ROUTES_KEPT:
             self._routes.clear()  # headers that are new each time are not worth an order of use
-        head_length = len(layout.head) if isinstance(layout, Layout) else None
+        head_length = len(layout.head) if request.binary else None
         self._routes[key] = Route(address.topic, address.partition, head_length)
 
     def _body(self, value: bytes, head_length: int | None) -> tuple[Form, Arrays] | None:

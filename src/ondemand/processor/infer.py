@@ -9,13 +9,11 @@ from typing import Protocol
 import numpy as np
 
 from ondemand.contract.rows import Rows
-from ondemand.contract.tensor import Datatype, Tensor, all_finite
+from ondemand.contract.tensor import REALS, Tensor, all_finite
 from ondemand.errors import ModelError, ModelStoppedError, Status
 from ondemand.processor.outcome import Completed, Failed, Outcome, Rejected
 from ondemand.processor.request import Request
 from ondemand.runtime.base import Array, Arrays, Signature
-
-_INEXACT = (Datatype.FP16, Datatype.FP32, Datatype.FP64)
 
 
 class Runnable(Protocol):
@@ -63,7 +61,7 @@ def infer(model: Runnable, batch: Sequence[Request]) -> list[Outcome]:
 def _not_finite(inputs: Arrays, signature: Signature) -> str | None:
     """The first input that holds NaN or infinity, where one does."""
     for spec in signature.inputs:
-        if spec.datatype in _INEXACT and not all_finite(inputs[spec.name]):
+        if spec.datatype in REALS and not all_finite(inputs[spec.name]):
             return spec.name
     return None
 

@@ -31,9 +31,6 @@ HELD_RECORDS_MAX = 20_000  # taken, and passed by no position: beyond, fetching 
 REPORT_SECONDS = 0.5
 WARN_SHARE = 0.25  # of the time after which a partition that stands still ends the process
 
-Route = tuple[str, int | None]
-"""A reply topic and partition."""
-
 OFFER_RECORDS = 64  # decoded at once before the model thread may see them
 
 Shedding = Literal["none", "oldest", "by-deadline"]
@@ -190,11 +187,11 @@ class Processor:
         now, now_ms = self._clock(), self._now_ms()
         requests: list[Request] = []
         answers: list[Answer] = []
-        routes: set[Route] = set()  # that were looked up for these records already
+        there: set[tuple[str, int | None]] = set()  # reply partitions that were looked up already
         for record in self._delivery.take(records):
             decoded: Request | Claimed | Answer | None
             decoded = self._forms.read(record, now=now, now_ms=now_ms)
-            if decoded is None or not self._is_there(decoded.located.address, routes):
+            if decoded is None or not self._is_there(decoded.located.address, there):
                 decoded = self._decode(record, now, now_ms)
             if isinstance(decoded, Answer):
                 answers.append(decoded)
@@ -240,12 +237,12 @@ class Processor:
             return bury(record, gone, self._desk, now_ms=now_ms, located=located)
         return bury(record, located, self._desk, now_ms=now_ms)
 
-    def _is_there(self, address: ReplyAddress, routes: set[Route]) -> bool:
-        """Whether replies can go there; *routes* are known to be there, and grow."""
-        route = address[1:3]
-        if route not in routes and check_route(address, self._partition_count(address)) is None:
-            routes.add(route)
-        return route in routes
+    def _is_there(self, address: ReplyAddress, there: set[tuple[str, int | None]]) -> bool:
+        """Whether the reply's topic and partition are there; *there*: those known to be, grows."""
+        place = address.topic, address.partition
+        if place not in there and check_route(address, self._partition_count(address)) is None:
+            there.add(place)
+        return place in there
 
     def _partition_count(self, address: ReplyAddress) -> int | None:
         """Asks until the broker answers: whether a request is answerable must not be guessed."""

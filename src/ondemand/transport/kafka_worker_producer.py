@@ -111,7 +111,7 @@ class RecordProducer:
                 key,
                 _ANY_PARTITION if partition is None else partition,
                 partial(self._report, record, settlement),
-                headers=headers if type(headers) is list else list(headers) or None,
+                headers=list(headers) if headers else None,
             )
         except KafkaException as error:
             with self._polling:

@@ -5,12 +5,10 @@ docs/performance.md; whoever gets below lowers it.
 """
 
 import asyncio
-import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
-from types import FrameType
 
 import numpy as np
+from unit.calls import calls_of
 
 from ondemand.client import PredictionClient
 from ondemand.contract.codec import InferResponse, encode_response
@@ -76,22 +74,6 @@ class InstantTransport:
         """Nothing to disconnect."""
 
 
-def counted(work: Callable[[], object]) -> int:
-    """How many functions *work* calls, Python's and libraries'."""
-    calls: Counter[str] = Counter()
-
-    def count(_: FrameType, event: str, __: object) -> None:
-        calls[event] += 1
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return calls["call"] + calls["c_call"]
-
-
 async def started() -> PredictionClient:
     client = PredictionClient(
         settings=ClientSettings(service="s", timeout_seconds=10.0), transport=InstantTransport()
@@ -115,9 +97,9 @@ def calls_per_round_trip(ask: Callable[[PredictionClient, int], object]) -> floa
     with asyncio.Runner() as runner:
         client = runner.run(started())
         runner.run(ask(client, 10))  # type: ignore[arg-type] # it is a coroutine
-        calls = counted(lambda: runner.run(ask(client, ROUND_TRIPS)))  # type: ignore[arg-type]
+        calls = calls_of(lambda: runner.run(ask(client, ROUND_TRIPS)))  # type: ignore[arg-type]
         runner.run(client.close())
-    return calls / ROUND_TRIPS
+    return calls.total() / ROUND_TRIPS
 
 
 def test_one_of_many_takes_no_more_calls_than_it_did() -> None:

@@ -4,13 +4,9 @@ The bounds are what was counted when they were set, and a tenth more. Whoever ra
 docs/performance.md; whoever gets below lowers it.
 """
 
-import sys
-from collections import Counter
-from collections.abc import Callable
-from types import FrameType
-
 import numpy as np
 import pytest
+from unit.calls import calls_of
 
 from ondemand.contract.arrays import array_tensors
 from ondemand.contract.codec import InferRequest, encode_request
@@ -86,22 +82,6 @@ def answer(all_records: list[Record], forms: Forms) -> int:
     )
 
 
-def calls_of(work: Callable[[], object]) -> Counter[str]:
-    """How often *work* calls functions, by whether they are Python's own or a library's."""
-    counted: Counter[str] = Counter()
-
-    def count(_: FrameType, event: str, __: object) -> None:
-        counted[event] += 1
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return counted
-
-
 @pytest.mark.parametrize(("binary", "calls_max"), [(True, 53), (False, 80)])
 def test_a_request_takes_no_more_calls_than_it_did(*, binary: bool, calls_max: int) -> None:
     """Calls of functions, Python's and libraries', from record to reply, per request."""
@@ -110,7 +90,7 @@ def test_a_request_takes_no_more_calls_than_it_did(*, binary: bool, calls_max: i
 
     counted = calls_of(lambda: answer(all_records, forms))
 
-    per_request = (counted["call"] + counted["c_call"]) / REQUESTS
+    per_request = counted.total() / REQUESTS
     assert per_request <= calls_max, counted
 
 
