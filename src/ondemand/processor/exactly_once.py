@@ -5,6 +5,7 @@ transaction that holds its answer, so an answer that is ready early waits until 
 While one transaction is being committed, the next one's answers gather.
 """
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,12 +22,13 @@ from ondemand.transport.base import (
     TransactionalTransport,
 )
 
+GATHER = float(os.environ.get('X_GATHER','0'))
 RETRY_SECONDS = 0.1
 WAIT_SECONDS = 0.05
 JOIN_SECONDS = 10.0
 
 # Together well within the broker's patience: one that outlasts it is aborted, again and again.
-TRANSACTION_RECORDS_MAX = 2_000
+TRANSACTION_RECORDS_MAX = int(os.environ.get('X_TXN','2000'))
 TRANSACTION_BYTES_MAX = 16_000_000
 
 _Ready = tuple[Track[Answer], Answer]
@@ -52,6 +54,7 @@ class ExactlyOnce:
         reporter: Reporter,
     ) -> None:
         self._transport = transport
+        self._topic = topic
         self._desk = desk
         self._clock = clock
         self._now_ms = now_ms
@@ -62,8 +65,11 @@ class ExactlyOnce:
         self._ready: list[_Ready] = []
         self._running = 0  # consignments opened and not sent
         self._committing: list[_Ready] = []
+        self._sifted = True  # no assignment has ended since what is being committed was looked at
         self._membership: Membership = None  # of the assignment that the tracks belong to
         self._closing = False
+        self._last=0
+        self._begun_at=0.0
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
@@ -114,12 +120,13 @@ class ExactlyOnce:
         """Let the answers wait for their turn; those whose turn it is go out next."""
         with self._changed:
             self._running -= 1
+            tracks, is_current, ready = consignment.tracks, self._ledger.is_current, self._ready
             for answer in consignment.answers:
                 record = answer.record
-                track = consignment.tracks[record.partition]
-                if self._ledger.is_current(record.partition, track):
-                    passed = track.finish(record.offset, answer)
-                    self._ready += [(track, released) for released in passed]
+                track = tracks[record.partition]
+                if is_current(record.partition, track):
+                    for released in track.finish(record.offset, answer):
+                        ready.append((track, released))
             self._changed.notify_all()
 
     def turn(self) -> None:
@@ -144,6 +151,7 @@ class ExactlyOnce:
         """End the tracks: their answers go into no transaction any more, but for one under way."""
         with self._changed:
             self._ledger.release(partitions)
+            self._sifted = False
             self._ready = self._still_assigned(self._ready)
             self._changed.notify_all()
 
@@ -174,10 +182,15 @@ class ExactlyOnce:
         """Wait for answers whose turn it is; as many as one transaction holds. None means stop."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._over)
+            if GATHER and self._last>=256:
+                self._changed.wait_for(lambda: self._over or len(self._ready) >= TRANSACTION_RECORDS_MAX, max(0,self._begun_at+GATHER-self._clock()))
             if self._over:
                 return []
+            self._begun_at=self._clock()
             count = _that_fit(self._ready)
             self._committing, self._ready = self._ready[:count], self._ready[count:]
+            self._last=count
+            self._sifted = True  # those that wait always are
             return self._committing
 
     @property
@@ -190,10 +203,9 @@ class ExactlyOnce:
             batch, membership = self._begun(batch)
             if not batch:
                 return
-            positions: dict[Partition, int] = {}
-            for _, answer in batch:
-                record = answer.record
-                positions[Partition(record.topic, record.partition)] = record.next_offset
+            # In order of offsets, so that a partition's last one stays.
+            last = {answer.record.partition: answer.record.offset for _, answer in batch}
+            positions = {Partition(self._topic, index): at + 1 for index, at in last.items()}
             outgoing = [record for _, answer in batch for record in answer.outgoing]
             try:
                 self._transport.transact(outgoing, positions, membership)
@@ -206,7 +218,12 @@ class ExactlyOnce:
         """What of *batch* is ours, and by which membership: both of one moment, so that positions
         never go out as those of a later assignment."""
         with self._changed:
-            self._committing = [] if self._over else self._still_assigned(batch)
+            if self._over:
+                batch = []
+            elif not self._sifted:
+                batch = self._still_assigned(batch)
+            self._sifted = True
+            self._committing = list(batch)
             self._changed.notify_all()
             return self._committing, self._membership
 
@@ -225,6 +242,9 @@ class ExactlyOnce:
 
 def _that_fit(ready: Sequence[_Ready]) -> int:
     """How many of *ready* go into one transaction: at least one."""
+    outgoing = [record for _, answer in ready for record in answer.outgoing]
+    if len(outgoing) <= TRANSACTION_RECORDS_MAX and sum([len(r.value or b"") for r in outgoing])<= TRANSACTION_BYTES_MAX:
+        return len(ready)
     records = size_bytes = 0
     for count, (_, answer) in enumerate(ready):
         records += len(answer.outgoing)

@@ -167,10 +167,19 @@ class TransactionalProducer:
         self._producer.send_offsets_to_transaction(offsets, membership, seconds)
 
     def _produce_all(self, records: Sequence[OutgoingRecord], reports: list[_Report]) -> None:
+        produce = self._producer.produce
         for record in records:
-            self._produce(record, reports)
-            if record.topic in self._alone:
+            topic, partition, key, value, headers = record
+            if self._alone and topic in self._alone:
+                self._produce(record, reports)
                 self._producer.flush(STEP_SECONDS)
+                continue
+            try:
+                produce(topic, value, key, _ANY_PARTITION if partition is None else partition,
+                    partial(_report, reports, record),
+                    headers=list(headers) if headers else None)
+            except (BufferError, KafkaException):
+                self._produce(record, reports)
 
     def _produce(self, record: OutgoingRecord, reports: list[_Report]) -> None:
         topic, partition, key, value, headers = record
