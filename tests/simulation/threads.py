@@ -227,6 +227,7 @@ def _time(scheduler: Scheduler) -> SimpleNamespace:
     """The module ``time``, as far as a worker uses it."""
     return SimpleNamespace(
         monotonic=lambda: scheduler.now,
+        thread_time=lambda: scheduler.now,  # as if no thread ever waited for a processor
         time_ns=lambda: EPOCH_SECONDS * 1_000_000_000 + round(scheduler.now * 1e9),
         sleep=scheduler.sleep,
     )

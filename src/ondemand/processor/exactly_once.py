@@ -5,7 +5,6 @@ transaction that holds its answer, so an answer that is ready early waits until 
 While one transaction is being committed, the next one's answers gather.
 """
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,13 +21,12 @@ from ondemand.transport.base import (
     TransactionalTransport,
 )
 
-GATHER = float(os.environ.get('X_GATHER','0'))
 RETRY_SECONDS = 0.1
 WAIT_SECONDS = 0.05
 JOIN_SECONDS = 10.0
 
 # Together well within the broker's patience: one that outlasts it is aborted, again and again.
-TRANSACTION_RECORDS_MAX = int(os.environ.get('X_TXN','2000'))
+TRANSACTION_RECORDS_MAX = 2_000
 TRANSACTION_BYTES_MAX = 16_000_000
 
 _Ready = tuple[Track[Answer], Answer]
@@ -68,8 +66,6 @@ class ExactlyOnce:
         self._sifted = True  # no assignment has ended since what is being committed was looked at
         self._membership: Membership = None  # of the assignment that the tracks belong to
         self._closing = False
-        self._last=0
-        self._begun_at=0.0
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
@@ -182,14 +178,10 @@ class ExactlyOnce:
         """Wait for answers whose turn it is; as many as one transaction holds. None means stop."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._over)
-            if GATHER and self._last>=256:
-                self._changed.wait_for(lambda: self._over or len(self._ready) >= TRANSACTION_RECORDS_MAX, max(0,self._begun_at+GATHER-self._clock()))
             if self._over:
                 return []
-            self._begun_at=self._clock()
             count = _that_fit(self._ready)
             self._committing, self._ready = self._ready[:count], self._ready[count:]
-            self._last=count
             self._sifted = True  # those that wait always are
             return self._committing
 
@@ -242,9 +234,11 @@ class ExactlyOnce:
 
 def _that_fit(ready: Sequence[_Ready]) -> int:
     """How many of *ready* go into one transaction: at least one."""
-    outgoing = [record for _, answer in ready for record in answer.outgoing]
-    if len(outgoing) <= TRANSACTION_RECORDS_MAX and sum([len(r.value or b"") for r in outgoing])<= TRANSACTION_BYTES_MAX:
-        return len(ready)
+    if len(ready) <= TRANSACTION_RECORDS_MAX:  # nearly always all of them do
+        outgoing = [record for _, answer in ready for record in answer.outgoing]
+        size_bytes = sum([len(record.value or b"") for record in outgoing])
+        if len(outgoing) <= TRANSACTION_RECORDS_MAX and size_bytes <= TRANSACTION_BYTES_MAX:
+            return len(ready)
     records = size_bytes = 0
     for count, (_, answer) in enumerate(ready):
         records += len(answer.outgoing)

@@ -5,22 +5,22 @@ between the two. A model that is done in less is run by the intake thread itself
 says, batch by batch. Whoever does not run watches over whoever does.
 """
 
+import sys
 import threading
-import os
 import time
 from collections.abc import Callable, Collection, Sequence
 
 from ondemand.contract.record import Partition
-from ondemand.contract.reply import ServerTiming
 from ondemand.errors import Status, StuckError
 from ondemand.processor.cost import CostModel
 from ondemand.processor.delivery import Tracks
-from ondemand.processor.encode import Answer, Desk, encode, refuse
+from ondemand.processor.encode import Answer, Desk, refuse
 from ondemand.processor.guard import Guard
 from ondemand.processor.infer import infer
 from ondemand.processor.micro_batch import MicroBatcher
 from ondemand.processor.outbox import Outbox
-from ondemand.processor.outcome import Outcome, Rejected
+from ondemand.processor.outcome import Rejected
+from ondemand.processor.replies import Ran, Replies
 from ondemand.processor.report import Reporter
 from ondemand.processor.request import Request
 
@@ -34,8 +34,11 @@ TRY_SECONDS = 0.02
 """What seems to cost no more is tried in the intake thread now and then: in the model thread a run
 also waits for the interpreter's lock, and seems to cost more than it does."""
 
+LOCK_SECONDS = sys.getswitchinterval()
+"""How much of a run in the intake thread may have been a wait for the interpreter's lock, where it
+took no processor's time: with exactly-once the commit thread wants the lock, too."""
+
 TRY_EVERY_SECONDS = 1.0
-CREDIT = float(os.environ.get('X_CREDIT','0.005'))
 TRY_WAIT_SECONDS = 0.005
 """How long the model thread leaves a batch lying, so that the intake thread can try it."""
 
@@ -64,10 +67,11 @@ class Runner:
         self._cost = cost
         self._inline_cost = CostModel()  # of runs in the intake thread alone
         self._try_at = 0.0
-        self._cpu = 0.0
         self._desk = desk
         self._outbox = outbox
-        self._reporter = reporter
+        self._replies = Replies(
+            desk=desk, outbox=outbox, reporter=reporter, now_ms=now_ms, failed=self._fail
+        )
         self._now_ms = now_ms
         self._clock = clock
         self._leave = leave
@@ -84,7 +88,8 @@ class Runner:
         return f"<Runner [{state} | {self.batcher.rows} rows waiting]>"
 
     def start(self) -> None:
-        """Start the model thread."""
+        """Start the model thread, and that of replies."""
+        self._replies.start()
         self._thread.start()
 
     def stop(self) -> None:
@@ -92,8 +97,10 @@ class Runner:
         self._stopping = True
 
     def join(self, timeout_seconds: float) -> None:
-        """Wait until the model thread has ended, at most so long."""
+        """Wait until both threads have ended, at most so long."""
+        deadline = self._clock() + timeout_seconds
         self._thread.join(timeout_seconds)
+        self._replies.close(max(deadline - self._clock(), 0.0))
 
     # --- the intake thread -------------------------------------------------------------------
 
@@ -146,11 +153,15 @@ class Runner:
                 return False
             tracks = self._outbox.open()
         try:
-            model_seconds = self._answer(batch, tracks)
+            cpu_seconds = time.thread_time()
+            ran = self._ran(batch, tracks)
+            cpu_seconds = time.thread_time() - cpu_seconds
+            self._replies.send(ran)
         finally:
             self._busy = False
         rows = sum([request.rows for request in batch])
-        self._inline_cost.learn(rows=rows, seconds=max(self._cpu, model_seconds - CREDIT))
+        seconds = max(cpu_seconds, ran.model_seconds - LOCK_SECONDS)
+        self._inline_cost.learn(rows=rows, seconds=seconds)
         self._try_at = self._clock() + TRY_EVERY_SECONDS
         return True
 
@@ -173,8 +184,7 @@ class Runner:
             while self._goes_on():
                 self._next()
         except BaseException as error:  # noqa: BLE001 - the processor raises it, in the main thread
-            self.failure = error
-            self._stopping = True
+            self._fail(error)
 
     def _goes_on(self) -> bool:
         """Until there is nothing to run, and nothing to watch either."""
@@ -194,7 +204,11 @@ class Runner:
             self._watch()
             return
         try:
-            self._answer(batch, tracks)
+            ran = self._ran(batch, tracks)
+            if ran.model_seconds > INLINE_SECONDS:
+                self._replies.send_meanwhile(ran)
+            else:
+                self._replies.send(ran)
         finally:
             self._busy = False
 
@@ -228,43 +242,19 @@ class Runner:
         self._busy = bool(batch)
         return batch
 
-    def _answer(self, batch: Sequence[Request], tracks: Tracks) -> float:
-        """Run the model on what is still awaited, and send all answers. Seconds of the run."""
+    def _ran(self, batch: Sequence[Request], tracks: Tracks) -> Ran:
+        """Run the model on what is still awaited."""
         now_ms = self._now_ms()
         if late := [r for r in batch if r.deadline_ms is not None and r.deadline_ms <= now_ms]:
             batch = [request for request in batch if request not in late]
-        answers = [too_late(request, self._desk, now_ms=now_ms) for request in late]
-        model_seconds = 0.0
-        if batch:
-            started = self._clock()
-            c0 = time.thread_time()
-            outcomes = infer(self._model, batch)
-            self._cpu = time.thread_time() - c0
-            model_seconds = self._clock() - started
-            answers += self._encode(batch, outcomes, started, model_seconds)
-        self._outbox.send(answers, tracks)
-        return model_seconds
+        refused = [too_late(request, self._desk, now_ms=now_ms) for request in late]
+        started = self._clock()
+        outcomes = infer(self._model, batch) if batch else ()
+        return Ran(batch, outcomes, started, self._clock() - started, refused, tracks)
 
-    def _encode(
-        self,
-        batch: Sequence[Request],
-        outcomes: Sequence[Outcome],
-        started: float,
-        model_seconds: float,
-    ) -> list[Answer]:
-        rows = sum([request.rows for request in batch])
-        queue_seconds = started - batch[0].located.taken_at
-        self._reporter.batch(rows=rows, model_seconds=model_seconds, queue_seconds=queue_seconds)
-        now_ms = self._now_ms()
-        timings: dict[float, ServerTiming] = {}  # requests of one fetch were taken together
-        answers = []
-        for request, outcome in zip(batch, outcomes, strict=True):
-            taken_at = request.located.taken_at
-            if (timing := timings.get(taken_at)) is None:
-                queue_ms = (started - taken_at) * 1000
-                timing = timings[taken_at] = ServerTiming(queue_ms, model_seconds * 1000, rows)
-            answers.append(encode(request, outcome, self._desk, timing=timing, now_ms=now_ms))
-        return answers
+    def _fail(self, error: BaseException) -> None:
+        self.failure = error
+        self._stopping = True
 
 
 def too_late(request: Request, desk: Desk, *, now_ms: int) -> Answer:

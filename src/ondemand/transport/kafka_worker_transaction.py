@@ -170,14 +170,19 @@ class TransactionalProducer:
         produce = self._producer.produce
         for record in records:
             topic, partition, key, value, headers = record
-            if self._alone and topic in self._alone:
+            if topic in self._alone:
                 self._produce(record, reports)
                 self._producer.flush(STEP_SECONDS)
                 continue
-            try:
-                produce(topic, value, key, _ANY_PARTITION if partition is None else partition,
+            try:  # as _produce, in place: this is done for every reply
+                produce(
+                    topic,
+                    value,
+                    key,
+                    _ANY_PARTITION if partition is None else partition,
                     partial(_report, reports, record),
-                    headers=list(headers) if headers else None)
+                    headers=list(headers) if headers else None,
+                )
             except (BufferError, KafkaException):
                 self._produce(record, reports)
 

@@ -16,7 +16,13 @@ from ondemand.processor.guard import Guard
 from ondemand.processor.micro_batch import BatchLimits, MicroBatcher
 from ondemand.processor.outbox import Outbox
 from ondemand.processor.report import Reporter
-from ondemand.processor.runner import INLINE_SECONDS, TRY_EVERY_SECONDS, TRY_SECONDS, Runner
+from ondemand.processor.runner import (
+    INLINE_SECONDS,
+    LOCK_SECONDS,
+    TRY_EVERY_SECONDS,
+    TRY_SECONDS,
+    Runner,
+)
 from ondemand.telemetry.logging import EventLog
 from ondemand.telemetry.metrics import WorkerMetrics
 
@@ -31,11 +37,13 @@ class Delivery:
         self.sent = []
         self.threads = []
         self.arrived = threading.Semaphore(0)
+        self.before_sending = lambda: None
 
     def open(self):
         return {}
 
     def send(self, consignment):
+        self.before_sending()
         self.sent += consignment.answers
         self.threads.append(threading.current_thread())
         self.arrived.release()
@@ -117,6 +125,46 @@ def test_an_expensive_batch_is_run_by_the_model_thread():
         runner.turn()
         assert delivery.arrived.acquire(timeout=BOUND_SECONDS)
         assert HERE not in delivery.threads
+
+
+def test_the_next_batch_runs_while_replies_are_made():
+    """A model that costs more than its replies does not wait for them."""
+    second_run = threading.Event()
+
+    class Expensive(DoublingModel):
+        begun = 0
+
+        def run(self, inputs):
+            self.begun += 1
+            if self.begun == 2:
+                second_run.set()
+            time.sleep(INLINE_SECONDS * 2)  # what it costs
+            return super().run(inputs)
+
+    limits = BatchLimits(rows_max=1)
+    with running(Expensive(), run_seconds=1.0, limits=limits) as (runner, delivery):
+        delivery.before_sending = lambda: second_run.wait(BOUND_SECONDS)
+        runner.offer([request(0), request(1)])
+        assert delivery.arrived.acquire(timeout=BOUND_SECONDS)
+        assert second_run.is_set()
+        assert delivery.arrived.acquire(timeout=BOUND_SECONDS)
+        assert [answer.record.offset for answer in delivery.sent] == [0, 1]
+
+
+def test_waiting_for_the_lock_makes_a_model_no_dearer():
+    """What took no processor's time may have been another thread's, as the commit thread's."""
+    now = [100.0]
+
+    class Waiting(DoublingModel):
+        def run(self, inputs):
+            now[0] += LOCK_SECONDS  # by the clock; by the processor next to nothing
+            return super().run(inputs)
+
+    with running(Waiting(), run_seconds=0.0, clock=lambda: now[0]) as (runner, delivery):
+        for offset in range(5):
+            runner.offer([request(offset)])
+            runner.turn()
+        assert delivery.threads == [HERE] * 5
 
 
 def test_what_only_seems_expensive_is_tried_in_the_thread_that_offers_it():
