@@ -35,6 +35,7 @@ class Scale:
     broker_warm_up_seconds: float  # before the first round trip of an invocation
     warm_up_seconds: float  # of each system
     bare_seconds: float
+    heavy_seconds: float  # a batch of the heavy model more or less must not count for a percent
     heavy_records: int
     lengths_records: int
     workers: tuple[int, ...]
@@ -58,7 +59,8 @@ FULL = Scale(
     broker_warm_up_seconds=40.0,
     warm_up_seconds=2.5,
     bare_seconds=2.5,
-    heavy_records=3200,
+    heavy_seconds=9.0,
+    heavy_records=7200,
     lengths_records=60_000,
     workers=(1, 2, 4, 8),
     sleeper_seconds=5.0,
@@ -79,7 +81,8 @@ QUICK = Scale(
     broker_warm_up_seconds=14.0,
     warm_up_seconds=1.0,
     bare_seconds=1.5,
-    heavy_records=800,
+    heavy_seconds=2.0,
+    heavy_records=1600,
     lengths_records=15_000,
     workers=(1, 2),
     sleeper_seconds=2.5,

@@ -92,7 +92,7 @@ class Plan:
     def heavy(self) -> Iterator[Step]:
         """A model that costs more than all else."""
         made = cache(lambda: scenarios.HeavyModel(self._ground))
-        for repeat in self._more():
+        for repeat in range(1, self._scale.repeats + 1):
             yield self._figure("heavy", "bare session.run", repeat, lambda n: made().bare(n))
             for rows in (scenarios.HEAVY_ROWS, 1):
                 name = f"ours, batches of {rows}"

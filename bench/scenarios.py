@@ -60,20 +60,16 @@ class HeavyModel:
 
     def bare(self, repeat: int) -> Figure:
         """The loop that does nothing else."""
-        seconds = self._ground.scale.bare_seconds
+        seconds = self._ground.scale.heavy_seconds
         model = self._backlog.model
         return bare(model, HEAVY_ROWS, repeat, scenario="heavy model", seconds=seconds)
 
     def ours(self, rows: int, repeat: int) -> Figure:
         """A worker whose batches have so many rows."""
         system = ours(Form.BINARY, batch_rows_max=rows, model_threads=1, queue_rows_max=4096)
-        result = drain(
-            self._ground.broker,
-            system,
-            self._backlog,
-            repeat=repeat,
-            seconds=self._ground.scale.drain_seconds,
-        )
+        scale = self._ground.scale
+        seconds = scale.heavy_seconds if rows == HEAVY_ROWS else scale.drain_seconds
+        result = drain(self._ground.broker, system, self._backlog, repeat=repeat, seconds=seconds)
         return _figure("heavy model", f"ours, batches of {rows}", result)
 
 

@@ -13,10 +13,11 @@ _WEIGHT_MIN = 1e-12
 class CostModel:
     """Seconds of a run by its rows. Knows nothing until the first run: then ``seconds`` is 0."""
 
-    __slots__ = ("_rows", "_rows_seconds", "_rows_squared", "_seconds", "_weight")
+    __slots__ = ("_fitted", "_rows", "_rows_seconds", "_rows_squared", "_seconds", "_weight")
 
     def __init__(self) -> None:
         self._weight = self._rows = self._rows_squared = self._seconds = self._rows_seconds = 0.0
+        self._fitted: tuple[float, float] | None = None  # until the next run
 
     def __repr__(self) -> str:
         per_call, per_row = self.coefficients()
@@ -34,6 +35,7 @@ class CostModel:
         self._rows_squared = self._rows_squared * FORGETTING + rows * rows
         self._seconds = self._seconds * FORGETTING + seconds
         self._rows_seconds = self._rows_seconds * FORGETTING + rows * seconds
+        self._fitted = None
 
     def coefficients(self) -> tuple[float, float]:
         """Seconds per call and per row; neither is negative.
@@ -41,6 +43,12 @@ class CostModel:
         Where all runs had the same rows, all of the cost is taken for the call's: a smaller batch
         is then never promised to be faster than what was seen.
         """
+        fitted = self._fitted
+        if fitted is None:
+            fitted = self._fitted = self._fit()
+        return fitted
+
+    def _fit(self) -> tuple[float, float]:
         if not self.known:
             return 0.0, 0.0
         rows, seconds = self._rows / self._weight, self._seconds / self._weight

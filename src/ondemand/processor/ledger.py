@@ -85,7 +85,7 @@ class Ledger(Generic[T]):
     @property
     def held(self) -> int:
         """Records taken that no position has passed yet: what memory is needed for."""
-        return sum(len(track) for track in self._tracks.values())
+        return sum([len(track) for track in self._tracks.values()])
 
     @property
     def partitions(self) -> tuple[Partition, ...]:

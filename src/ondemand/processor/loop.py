@@ -283,6 +283,10 @@ class Processor:
 
     def _balance(self) -> None:
         """Pause what comes in while too much waits; polling goes on, so the group keeps us."""
+        # What is settled behind a gap takes memory, too: one slow request must not let it pile up.
+        held = self._delivery.held
+        if not (self.paused or self._batcher.full or self._claims.full or held >= HELD_RECORDS_MAX):
+            return  # nearly always; nobody but this thread can make it otherwise
         changed = self._runner.changed
         with changed:
             if not self.paused and self._batcher.full:
@@ -290,8 +294,6 @@ class Processor:
             full = self._batcher.full or self._claims.full
             roomy = self._batcher.roomy and self._claims.roomy
             rows, size_bytes = self._batcher.rows, self._batcher.size_bytes
-        # What is settled behind a gap takes memory, too: one slow request must not let it pile up.
-        held = self._delivery.held
         if (full or held >= HELD_RECORDS_MAX) and not self.paused:
             self._transport.pause(self.partitions)
             self.paused = True

@@ -110,14 +110,16 @@ class Replies:
             return self._waiting[0] if self._waiting else None
 
     def _answer(self, ran: Ran) -> None:
-        answers = [*ran.late, *self._encoded(ran)] if ran.batch else ran.late
-        self._outbox.send(answers, ran.tracks)
-
-    def _encoded(self, ran: Ran) -> list[Answer]:
-        batch, outcomes, started, model_seconds, _, _ = ran
+        batch, _, started, model_seconds, late, tracks = ran
         rows = sum([request.rows for request in batch])
-        queue_seconds = started - batch[0].located.taken_at
-        self._reporter.batch(rows=rows, model_seconds=model_seconds, queue_seconds=queue_seconds)
+        answers = [*late, *self._encoded(ran, rows)] if batch else late
+        self._outbox.send(answers, tracks)
+        if batch:  # counted when the callers need not wait for it any more
+            waited = started - batch[0].located.taken_at
+            self._reporter.batch(rows=rows, model_seconds=model_seconds, queue_seconds=waited)
+
+    def _encoded(self, ran: Ran, rows: int) -> list[Answer]:
+        batch, outcomes, started, model_seconds, _, _ = ran
         now_ms = self._now_ms()
         timings: dict[float, ServerTiming] = {}  # requests of one fetch were taken together
         answers = []

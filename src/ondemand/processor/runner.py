@@ -134,8 +134,11 @@ class Runner:
 
     def take_expired(self) -> Sequence[Request]:
         """Requests whose deadline passed while they waited: to be answered unrun."""
+        deadline_ms = self.batcher.deadline_ms  # only this thread changes it
+        if deadline_ms is None or (now_ms := self._now_ms()) < deadline_ms:
+            return ()
         with self.changed:
-            return self.batcher.take_expired(now_ms=self._now_ms())
+            return self.batcher.take_expired(now_ms=now_ms)
 
     def drop(self, partitions: Collection[Partition]) -> None:
         """Forget what waits of *partitions*: whoever reads them next answers it."""
