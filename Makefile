@@ -35,9 +35,10 @@ demo: $(READY)  ## see it work: a real Kafka, workers, real requests (KAFKA=host
 test: $(READY)  ## run all tests, on a real Kafka where they need a broker
 	@$(BIN)/python -m pytest -q
 
-chaos: $(READY)  ## kill and pause everything, check every answer (SEED=1 GUARANTEE=… QUICK=1)
+chaos: $(READY)  ## kill and pause everything, check every answer (SEED=1 GUARANTEE=… QUICK=1 KEEP=1)
 	@cd tests && ../$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) \
-		$(if $(GUARANTEE),--guarantee $(GUARANTEE)) $(if $(QUICK),--scale quick)
+		$(if $(GUARANTEE),--guarantee $(GUARANTEE)) $(if $(QUICK),--scale quick) \
+		$(if $(KEEP),--keep)
 
 simulate: $(READY)  ## workers and faults in virtual time (SEEDS=1000; SEED=7 tells one seed's story)
 	@cd tests && ../$(BIN)/python -m simulation $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS))

@@ -37,7 +37,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _tell(f"seed {given.seed}: `{_command(given)}` repeats this plan")
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    _tell(f"logs and the brokers' data are in {folder}, and removed if all is good")
+    fate = "and stay there" if given.keep else "and are removed if all is good"
+    _tell(f"logs and the brokers' data are in {folder}, {fate}")
     with (
         LocalKafka(
             brokers=BROKERS,
@@ -52,7 +53,8 @@ def main() -> int:
     if not all(result.good for result in results):
         _tell("not good")
         return 1
-    shutil.rmtree(folder)
+    if not given.keep:
+        shutil.rmtree(folder)
     return 0
 
 
@@ -116,6 +118,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scale", choices=SCALES, default="full")
     parser.add_argument("--guarantee", choices=GUARANTEES, nargs="+", default=list(GUARANTEES))
     parser.add_argument("--reports", type=Path, help="where to write the reports")
+    parser.add_argument("--keep", action="store_true", help="keep the logs of a good run, too")
     return parser.parse_args()
 
 

@@ -120,9 +120,10 @@ class ExactlyOnce:
             for answer in consignment.answers:
                 record = answer.record
                 track = tracks[record.partition]
-                if is_current(record.partition, track):
-                    for released in track.finish(record.offset, answer):
-                        ready.append((track, released))
+                if not is_current(record.partition, track):
+                    continue
+                for released in track.finish(record.offset, answer):
+                    ready.append((track, released))
             self._changed.notify_all()
 
     def turn(self) -> None:
