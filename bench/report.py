@@ -40,8 +40,8 @@ def page(document: Document) -> str:
 
 
 _DRAIN = (
-    "system | form | guarantee | requests/s | CPU µs a request | MB resident | bytes a request"
-    " | bytes a reply | answered, all runs"
+    "system | form | guarantee | requests/s | CPU µs a request | MB resident, at most"
+    " | bytes a request | bytes a reply | answered, all runs"
 )
 _LATENCY = (
     "system | guarantee | requests/s | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | answered"

@@ -37,18 +37,32 @@ def verdicts(document: Document) -> list[list[str]]:
 
 
 def drained(system: str, form: str, guarantee: str, name: str = "rate_per_second") -> Any:
-    """A measure: the median over the runs of one system, or of the best where names begin so."""
+    """A measure: the median over the runs of one system."""
 
     def measure(document: Document) -> float | None:
-        by_system: dict[str, list[float]] = {}
-        for run in document["drain"]:
-            like = run["system"].startswith(system) if "Streams" in system else None
-            same = run["system"] == system if like is None else like
-            if same and (run["form"], run["guarantee"]) == (form, guarantee) and not run["void"]:
-                by_system.setdefault(run["system"], []).append(run[name])
-        return max(map(statistics.median, by_system.values()), default=None)
+        return _medians(document, form, guarantee, name).get(system)
 
     return measure
+
+
+def best(family: str, form: str, guarantee: str) -> Any:
+    """A measure: requests/s of the fastest whose name begins so, with however many threads or
+    processes."""
+
+    def measure(document: Document) -> float | None:
+        medians = _medians(document, form, guarantee, "rate_per_second")
+        found = [value for system, value in medians.items() if system.startswith(family)]
+        return max(found, default=None)
+
+    return measure
+
+
+def _medians(document: Document, form: str, guarantee: str, name: str) -> Mapping[str, float]:
+    by_system: dict[str, list[float]] = {}
+    for run in document["drain"]:
+        if (run["form"], run["guarantee"]) == (form, guarantee) and not run["void"]:
+            by_system.setdefault(run["system"], []).append(run[name])
+    return {system: statistics.median(values) for system, values in by_system.items()}
 
 
 def at_rate(system: str, guarantee: str, rate: float, percentile: str) -> Any:
@@ -124,15 +138,15 @@ STREAMS = "Kafka Streams"
 TARGETS: Sequence[Target] = (
     Target("drain, binary, by echo", 0.85, ratio(OURS_BINARY, drained("echo", "binary", "none"))),
     Target(
-        "drain, binary, by Kafka Streams (its best)",
+        "drain, binary, by Kafka Streams (the best of each)",
         2,
-        ratio(OURS_BINARY, drained(STREAMS, "binary", "at_least_once")),
+        ratio(best("ours", "binary", AT_LEAST_ONCE), best(STREAMS, "binary", "at_least_once")),
     ),
     Target("drain, JSON, by MLServer", 10, ratio(OURS_JSON, drained("MLServer", "json", "none"))),
     Target(
-        "drain, JSON, by Kafka Streams (its best)",
+        "drain, JSON, by Kafka Streams (the best of each)",
         3,
-        ratio(OURS_JSON, drained(STREAMS, "json", "at_least_once")),
+        ratio(best("ours", "json", AT_LEAST_ONCE), best(STREAMS, "json", "at_least_once")),
     ),
     Target(
         "drain, binary, exactly-once by at-least-once",
@@ -140,11 +154,9 @@ TARGETS: Sequence[Target] = (
         ratio(drained("ours", "binary", EXACTLY_ONCE), OURS_BINARY),
     ),
     Target(
-        "drain, binary, exactly-once by Kafka Streams exactly_once_v2 (its best)",
+        "drain, binary, exactly-once by Kafka Streams exactly_once_v2 (the best of each)",
         2,
-        ratio(
-            drained("ours", "binary", EXACTLY_ONCE), drained(STREAMS, "binary", "exactly_once_v2")
-        ),
+        ratio(best("ours", "binary", EXACTLY_ONCE), best(STREAMS, "binary", "exactly_once_v2")),
     ),
     *(
         Target(
@@ -180,7 +192,7 @@ TARGETS: Sequence[Target] = (
     ),
     Target("cold start to first answer", 1.5, figure("cold start", "ours"), most=True, unit="s"),
     Target(
-        "worker's resident memory under full load",
+        "worker's resident memory under full load, median of the runs",
         150,
         drained("ours", "binary", AT_LEAST_ONCE, "resident_mb"),
         most=True,
