@@ -145,7 +145,11 @@ def test_targets_use_medians_of_what_is_not_void(bench: Any) -> None:
     rows = {row[0]: row[1:] for row in bench.targets.verdicts(document)}
 
     assert rows["drain, binary, by echo"] == ["≥ 0.85 times", "0.85 times", "yes"]
-    assert rows["drain, binary, by Kafka Streams (the best of each)"] == ["≥ 2 times", "2.12 times", "yes"]
+    assert rows["drain, binary, by Kafka Streams (the best of each)"] == [
+        "≥ 2 times",
+        "2.12 times",
+        "yes",
+    ]
     assert not [name for name in rows if "round trip" in name or "JSON" in name]
 
 
