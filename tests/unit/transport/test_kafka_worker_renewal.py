@@ -28,6 +28,9 @@ class Library:
     def send_offsets_to_transaction(self, *_: object) -> None:
         pass
 
+    def produce(self, *_: object, **__: object) -> None:
+        pass
+
     def flush(self, _: float) -> int:
         return 0
 
