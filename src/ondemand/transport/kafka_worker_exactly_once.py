@@ -1,20 +1,29 @@
 """The worker's side of Kafka, exactly once: replies and positions in one transaction."""
 
 import threading
+import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ondemand.contract.record import OutgoingRecord, Partition, Record
+from ondemand.errors import TransportError
 from ondemand.settings import Security
 from ondemand.transport.base import Membership, Positions, TransactionAbortedError
 from ondemand.transport.kafka_worker_config import KafkaAddress
 from ondemand.transport.kafka_worker_errors import News
-from ondemand.transport.kafka_worker_source import KafkaSource
+from ondemand.transport.kafka_worker_source import (
+    LOOK_AGAIN_SECONDS,
+    PROBE_SECONDS,
+    KafkaSource,
+)
 from ondemand.transport.kafka_worker_starts import Starts
 from ondemand.transport.kafka_worker_transaction import TransactionalProducer
+
+HANG_SECONDS: Final = 10.0
+"""How long a call of the commit thread may be overdue while the group's coordinator answers."""
 
 
 class _Membership(NamedTuple):
@@ -59,6 +68,7 @@ class KafkaExactlyOnceTransport(KafkaSource):
             timeout_seconds=session_timeout_seconds,
         )
         self._closing = threading.Lock()
+        self._probe_at = 0.0
         self._membership = _NOBODY
         self._paused: frozenset[Partition] = frozenset()
         super().__init__(
@@ -79,6 +89,8 @@ class KafkaExactlyOnceTransport(KafkaSource):
     def fetch(self, records_max: int, timeout_seconds: float) -> Sequence[Record]:
         """At most *records_max* records, waiting for a first one. Calls the listener."""
         self._require_open()
+        if self._producer.overdue_seconds > HANG_SECONDS:
+            self._leave_if_it_hangs()
         if self._starts.found():
             super().pause(self._paused)
         return super().fetch(records_max, timeout_seconds)
@@ -120,6 +132,28 @@ class KafkaExactlyOnceTransport(KafkaSource):
                 self._closed = True
                 self._producer.close()
         self._raise_listener_error()
+
+    def _leave_if_it_hangs(self) -> None:
+        """Raises ``TransportError`` where a transaction waits for a coordinator that is there.
+
+        The library can wait for one that was replaced, for ever and whatever time it was given
+        (its issues 5456 and 5511). Where the coordinator is away, it is right to wait.
+        """
+        now = time.monotonic()
+        if now < self._probe_at:
+            return
+        self._probe_at = now + LOOK_AGAIN_SECONDS
+        asked = TopicPartition(self._topic, 0)
+        try:
+            found = self._consumer.committed([asked], timeout=PROBE_SECONDS)
+        except KafkaException:
+            return
+        if found[0].error is None:
+            raise TransportError(
+                f"Kafka's client library does not come back from {self._producer.called!r}, though "
+                "the group's coordinator answers: this process can transact no more, and must be "
+                "replaced"
+            )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # Asked here, in the thread that rebalances: asked when a transaction begins, it could be

@@ -51,7 +51,7 @@ class _MustAbortError(Exception):
 
 
 class TransactionalProducer:
-    """One transaction at a time. For one thread, but for ``serve``, which is for any.
+    """One transaction at a time. For one thread, but for ``serve`` and ``overdue_seconds``.
 
     *transactional_id* belongs to this process alone: who is fenced is told by the group's
     membership, not by the name. *timeout_seconds*: after this long an open transaction is aborted
@@ -71,6 +71,9 @@ class TransactionalProducer:
         self._busy = threading.Lock()
         self._open = False
         self._alone: set[str] = set()
+        self._called_at: float | None = None
+        self.called = ""
+        """What of the library was called last."""
 
     def start(self, timeout_seconds: float) -> None:
         """Get the right to transact. Raises ``ConfigurationError`` where the broker refuses it."""
@@ -89,6 +92,13 @@ class TransactionalProducer:
                 self._abort(TransactionAbortedError("an earlier transaction is not aborted yet"))
             while not self._attempt(records, offsets, membership):
                 """Once more, with the records of some topics alone."""
+
+    @property
+    def overdue_seconds(self) -> float:
+        """For how long a call into the library has not returned that was given a second; 0 where
+        none is under way. For any thread."""
+        called_at = self._called_at
+        return 0.0 if called_at is None else max(time.monotonic() - called_at - STEP_SECONDS, 0.0)
 
     def serve(self) -> None:
         """Let the library log, and tell its errors, while nothing is transacted."""
@@ -264,9 +274,11 @@ class TransactionalProducer:
         self, call: Callable[[float], object], seconds: float, *, gives_up: bool = False
     ) -> None:
         """Call until it succeeds, at most for *seconds*."""
+        self.called = getattr(call, "func", call).__name__
         deadline = time.monotonic() + seconds
         while True:
             try:
+                self._called_at = time.monotonic()
                 call(STEP_SECONDS)
             except KafkaException as failure:
                 error = error_of(failure)
@@ -278,6 +290,8 @@ class TransactionalProducer:
                 time.sleep(AGAIN_SECONDS)
             else:
                 return
+            finally:
+                self._called_at = None
 
     def _give_up(self, failure: KafkaException) -> NoReturn:
         error = error_of(failure)
