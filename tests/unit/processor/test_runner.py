@@ -151,15 +151,16 @@ def test_the_next_batch_runs_while_replies_are_made():
         assert [answer.record.offset for answer in delivery.sent] == [0, 1]
 
 
-def test_waiting_for_the_lock_makes_a_model_no_dearer():
+def test_waiting_for_the_lock_makes_a_model_no_dearer(monkeypatch):
     """What took no processor's time may have been another thread's, as the commit thread's."""
     now = [100.0]
 
     class Waiting(DoublingModel):
         def run(self, inputs):
-            now[0] += LOCK_SECONDS  # by the clock; by the processor next to nothing
+            now[0] += LOCK_SECONDS  # by the clock; by the processor nothing
             return super().run(inputs)
 
+    monkeypatch.setattr(time, "thread_time", lambda: 0.0)
     with running(Waiting(), run_seconds=0.0, clock=lambda: now[0]) as (runner, delivery):
         for offset in range(5):
             runner.offer([request(offset)])
